@@ -1,0 +1,69 @@
+"""What can be asked of the store: the changes. A batch of them is carried out as one, or not at all.
+
+Rows are mappings keyed by the column names of `models`. Whoever hands a change over must not alter its mappings
+afterwards: the writer thread reads them later.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from siaga_pbx.records.ids import new_id
+
+Row: TypeAlias = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """A new row."""
+
+    table: str
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """New values for some columns of the row with this id; the row must be there."""
+
+    table: str
+    id: str
+    values: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """The row as it shall be, whether its id is there or not. For `seat_binding`, `outbox` and `callback`."""
+
+    table: str
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """The row with this id goes, if it is there. For `seat_binding` and `outbox`: what is evidence is never deleted."""
+
+    table: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One step, appended to the chain of events. `at` is UTC text; subject is call, seat, dispatch or system."""
+
+    at: str
+    subject: str
+    subject_id: str
+    call_id: str | None
+    kind: str
+    data: Row = field(default_factory=dict)
+    id: str = field(default_factory=new_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """The content of an ended call, its incidents, dispatches and events goes; the chain still verifies."""
+
+    call_id: str
+
+
+Change: TypeAlias = Insert | Update | Upsert | Delete | Event | Erase

@@ -1,0 +1,17 @@
+"""What can go wrong with the records. A call never depends on any of it."""
+
+
+class RecordsError(Exception):
+    """Base of the errors of this package."""
+
+
+class StoreUnavailable(RecordsError):
+    """The database cannot be written (or read) now; nothing of the changes is in it. Try again later."""
+
+
+class ChangeRefused(RecordsError):
+    """The database works, but these changes contradict it (a foreign key, a double id, an unknown column)."""
+
+
+class StoreInUse(RecordsError):
+    """Another process is the writer of this database."""

@@ -1,0 +1,168 @@
+"""The tables. `call`, `event`, `incident` and `dispatch` are contract: other programs read them by these names.
+
+Times are text, UTC, always `2026-11-24T00:00:00.000Z`; ids are UUIDv7. Columns that hold JSON hold it as text, so that
+what was hashed is what is stored. The schema is made by the migrations; a test compares it with these models.
+"""
+
+from sqlalchemy import Index, Table, Text, text
+from sqlmodel import Field, SQLModel
+
+
+class CallRow(SQLModel, table=True):
+    """One call; the row is written when the INVITE arrives and closed (`ended_at`) when the caller's leg ends."""
+
+    __tablename__ = "call"
+
+    id: str = Field(primary_key=True)
+    sip_call_id: str | None = None
+    trunk: str | None = None
+    called: str | None = None
+    caller_number: str | None = None
+    identity_class: str | None = None
+    callable: bool | None = None
+    language: str | None = None
+    lat: float | None = None
+    lon: float | None = None
+    radius_m: float | None = None
+    location_method: str | None = None
+    received_at: str = Field(index=True)
+    answered_at: str | None = None
+    offered_at: str | None = None
+    connected_at: str | None = None
+    ended_at: str | None = None
+    seat_id: str | None = None
+    outcome: str | None = None
+    ended_by: str | None = None
+    sip_status: int | None = None
+    reason: str | None = None
+    priority: int | None = None
+    disposition: str | None = None
+    recording: str | None = None
+    rtp_lost: int | None = None
+    rtp_jitter_ms: float | None = None
+    node: str | None = None
+
+
+class EventRow(SQLModel, table=True):
+    """One step, chained to the one before it (see `chain`). `data` and `salt` are null once erased."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        Index("ix_event_call_id", "call_id", sqlite_where=text("call_id IS NOT NULL")),
+        Index("ix_event_subject_id", "subject_id", sqlite_where=text("subject <> 'call'")),
+    )
+
+    seq: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    id: str = Field(unique=True)
+    at: str
+    subject: str
+    subject_id: str
+    call_id: str | None = None
+    kind: str
+    data: str | None = Field(default=None, sa_type=Text)
+    salt: str | None = None
+    digest: str
+    hash: str
+
+
+class IncidentRow(SQLModel, table=True):
+    """What happened, as the call-taker understood it."""
+
+    __tablename__ = "incident"
+
+    id: str = Field(primary_key=True)
+    call_id: str = Field(foreign_key="call.id", index=True)
+    category: str
+    note: str | None = None
+    address: str | None = None
+    lat: float | None = None
+    lon: float | None = None
+    people: int | None = None
+    protected: bool = False
+    opened_at: str
+    closed_at: str | None = None
+    status: str
+
+
+class DispatchRow(SQLModel, table=True):
+    """One agency's part in one incident, for life; an update keeps the row and raises `sequence`."""
+
+    __tablename__ = "dispatch"
+
+    id: str = Field(primary_key=True)
+    incident_id: str = Field(foreign_key="incident.id", index=True)
+    agency: str
+    sequence: int
+    state: str
+    message: str | None = Field(default=None, sa_type=Text)
+    created_at: str
+    published_at: str | None = None
+    received_at: str | None = None
+    accepted_at: str | None = None
+    arrived_at: str | None = None
+    cleared_at: str | None = None
+    next_attempt_at: str | None = None
+    attempts: int = 0
+
+
+class OutboxRow(SQLModel, table=True):
+    """A message to be published until its agency says "received"; written with its dispatch, deleted when done."""
+
+    __tablename__ = "outbox"
+
+    id: str = Field(primary_key=True)
+    dispatch_id: str = Field(foreign_key="dispatch.id", index=True)
+    agency: str
+    sequence: int
+    message: str = Field(sa_type=Text)
+    created_at: str
+    expires_at: str | None = None
+    next_attempt_at: str | None = None
+    attempts: int = 0
+    published_at: str | None = None
+    error: str | None = None
+
+
+class SeatBindingRow(SQLModel, table=True):
+    """A live registration (RFC 3261 10), so that a restart loses no seat. `flow` (JSON): where the REGISTER came from."""
+
+    __tablename__ = "seat_binding"
+
+    id: str = Field(primary_key=True)
+    seat: str = Field(index=True)
+    contact: str
+    flow: str | None = Field(default=None, sa_type=Text)
+    via_is_source: bool = False
+    expires_at: str
+    call_id: str
+    cseq: int
+    path: str | None = None
+    user_agent: str | None = None
+
+
+class CallbackRow(SQLModel, table=True):
+    """What became of a call on the call-back list: `called` or `dismissed` (with a reason). `id` is the call's."""
+
+    __tablename__ = "callback"
+
+    id: str = Field(primary_key=True, foreign_key="call.id")
+    state: str
+    at: str
+    seat_id: str | None = None
+    reason: str | None = None
+
+
+class WriterRow(SQLModel, table=True):
+    """How far a run of the writer came: its last batch (the journal is replayed from there) and its last event."""
+
+    __tablename__ = "writer"
+
+    run: str = Field(primary_key=True)
+    batch: int
+    seq: int
+    hash: str
+
+
+def tables() -> dict[str, Table]:
+    """Every table by its name."""
+    return dict(SQLModel.metadata.tables)

@@ -1,0 +1,29 @@
+"""Times as the records hold them: text that sorts, UTC, with milliseconds: `2026-11-24T00:00:00.000Z`."""
+
+import time
+from datetime import UTC, datetime
+
+
+def utc_text(epoch_s: float) -> str:
+    """Seconds since the epoch as text, cut (never rounded up) to the millisecond."""
+    return _text(datetime.fromtimestamp(epoch_s, UTC))
+
+
+def utc_now() -> str:
+    """The wall clock as text."""
+    return utc_text(time.time())
+
+
+def parse_utc(text: str) -> datetime:
+    """Any ISO 8601 date or time as a UTC datetime; one without a zone is UTC. Raises ValueError for anything else."""
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def normalise(text: str) -> str:
+    """Any ISO 8601 date or time in the records' own form, so that it compares with a column. Raises ValueError."""
+    return _text(parse_utc(text))
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
