@@ -1,0 +1,55 @@
+"""Where a packet came from and where one goes. Addresses are numeric; names are the shell's business."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+Transport: TypeAlias = Literal["udp", "tcp", "tls"]
+Address: TypeAlias = tuple[str, int]
+
+DEFAULT_PORTS: dict[Transport, int] = {"udp": 5060, "tcp": 5060, "tls": 5061}
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The way a packet came: replies go back down it.
+
+    On UDP `local` names the socket and `remote` the other end. On TCP and TLS `connection` is the shell's number of the
+    connection, never used twice; a flow whose connection is closed leads nowhere.
+    """
+
+    transport: Transport
+    local: Address
+    remote: Address
+    connection: int | None = None
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the transport retransmits for us (RFC 3261 17)."""
+        return self.transport != "udp"
+
+    def toward(self, host: str, port: int) -> "Flow":
+        """The flow from the same UDP socket to another address."""
+        return replace(self, remote=(host, port))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes: down `flow` while its connection is open, else to host and port (a new connection on TCP, TLS)."""
+
+    transport: Transport
+    host: str
+    port: int
+    flow: Flow | None = None
+
+    @property
+    def reliable(self) -> bool:
+        return self.transport != "udp"
+
+
+Way: TypeAlias = Flow | Target
+"""What a packet can be sent to."""
+
+
+def host_of(way: Way) -> str:
+    """The numeric address at the other end."""
+    return way.host if isinstance(way, Target) else way.remote[0]
