@@ -1,0 +1,64 @@
+"""The HTTP side of the centre, put together: `create_app` gives the ASGI app that `server.HttpServer` runs."""
+
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
+
+from siaga_pbx.web.centre import CentreView
+from siaga_pbx.web.console import console
+from siaga_pbx.web.gate import Gate
+from siaga_pbx.web.history import history
+from siaga_pbx.web.live import live
+from siaga_pbx.web.operations import operations
+from siaga_pbx.web.problem import Problem, answer_with_problems
+from siaga_pbx.web.records import RecordsView
+
+DESCRIPTION = """
+The interface of a 112 centre: what goes on now, what is on record, and what may be asked of it.
+
+**Sign-in.** `Authorization: Bearer TOKEN`; the token stands in `siaga.token` beside the centre's database, readable by
+the daemon's user. On the machine itself metrics, health and live status need none; whatever changes something or shows
+a caller does, and from any other machine so does everything.
+
+**Forms.** Times are UTC, always `2026-11-24T00:00:00.000Z`; ids are UUIDv7 and sort by time; the keys of what is on
+record are the column names of the database. Lists are oldest first. An error is `application/problem+json` (RFC 9457)
+with one clear line in `detail`, and then nothing has changed.
+"""
+
+
+def create_app(
+    centre: CentreView,
+    token: str,
+    *,
+    records: RecordsView,
+    registry: CollectorRegistry,
+    recordings: Path,
+    host: str = "127.0.0.1",
+    names: Iterable[str] = (),
+) -> ASGIApp:
+    """The app, behind its gate.
+
+    `records` is read in worker threads, `recordings` is the folder of the audio files, `host` the address listened on,
+    `names` further host names that the server is reached by (a proxy's).
+    """
+    app = FastAPI(
+        title="siaga-pbx",
+        version=version("siaga-pbx"),
+        description=DESCRIPTION,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        responses={401: {"model": Problem, "description": "the token is missing or wrong"}},
+    )
+    answer_with_problems(app)
+    # The gate decides; this only tells OpenAPI that there is a bearer token.
+    bearer = Depends(HTTPBearer(auto_error=False, description="the content of siaga.token"))
+    for router in (operations(centre, registry), live(centre), history(records, recordings)):
+        app.include_router(router, dependencies=[bearer])
+    app.include_router(console())
+    return Gate(app, token=token, host=host, names=names)

@@ -1,0 +1,152 @@
+"""What the HTTP side reads of the records, and its form: rows whose keys are the column names of the tables.
+
+The reader is called in worker threads. The models below only describe the rows in OpenAPI: rows are sent as they are
+read, and a test compares the models with the tables.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeAlias
+
+from pydantic import BaseModel, Field, JsonValue
+
+Row: TypeAlias = Mapping[str, object]
+
+_JSON_COLUMNS = ("data", "message")
+
+
+class RecordsView(Protocol):
+    """Reads of the records, oldest first; `limit` keeps the newest rows. Thread-safe; blocks."""
+
+    def calls(self, since: str | None = None, limit: int | None = None) -> Iterable[Row]:
+        """Calls that arrived at `since` or later."""
+
+    def call(self, call_id: str) -> Row | None:
+        """One call."""
+
+    def events(self, call_id: str) -> Iterable[Row]:
+        """The steps of a call."""
+
+    def dispatches(
+        self, since: str | None = None, limit: int | None = None, call_id: str | None = None
+    ) -> Iterable[Row]:
+        """Dispatches made at `since` or later."""
+
+    def incidents(
+        self, since: str | None = None, limit: int | None = None, call_id: str | None = None
+    ) -> Iterable[Row]:
+        """Incidents opened at `since` or later."""
+
+    def callbacks(self) -> Iterable[Row]:
+        """The call-back list: calls abandoned by callers who can be called back, not yet called nor dismissed."""
+
+
+def shown(row: Row) -> dict[str, object]:
+    """A row as it is given out: JSON that a column holds as text becomes JSON itself."""
+    return {key: _parsed(value) if key in _JSON_COLUMNS else value for key, value in row.items()}
+
+
+def _parsed(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed: object = json.loads(value)
+    except ValueError:
+        return value
+    return parsed
+
+
+class CallRecord(BaseModel):
+    """A call, from its arrival to its end."""
+
+    id: str
+    sip_call_id: str | None
+    trunk: str | None
+    called: str | None
+    caller_number: str | None = Field(description="E.164 where there is one")
+    identity_class: str | None = Field(description="subscriber, no_credit, no_sim or withheld")
+    callable: bool | None
+    language: str | None
+    lat: float | None
+    lon: float | None
+    radius_m: float | None
+    location_method: str | None
+    received_at: str
+    answered_at: str | None = Field(description="our 200")
+    offered_at: str | None = Field(description="first offer to a seat")
+    connected_at: str | None = Field(description="both legs answered")
+    ended_at: str | None = Field(description="the caller's leg ended")
+    seat_id: str | None
+    outcome: str | None = Field(description="answered, abandoned, overflowed, test, failed or interrupted")
+    ended_by: str | None
+    sip_status: int | None
+    reason: str | None
+    priority: int | None
+    disposition: str | None = Field(description="normal, prank, ghost or information")
+    recording: str | None
+    rtp_lost: int | None
+    rtp_jitter_ms: float | None
+    node: str | None
+
+
+class EventRecord(BaseModel):
+    """One step on record, chained to the one before it."""
+
+    seq: int
+    id: str
+    at: str
+    subject: str
+    subject_id: str
+    call_id: str | None
+    kind: str
+    data: JsonValue
+    salt: str | None
+    digest: str
+    hash: str
+
+
+class IncidentRecord(BaseModel):
+    """What happened, as the call-taker understood it."""
+
+    id: str
+    call_id: str
+    category: str
+    note: str | None
+    address: str | None
+    lat: float | None
+    lon: float | None
+    people: int | None
+    protected: bool
+    opened_at: str
+    closed_at: str | None
+    status: str
+
+
+class DispatchRecord(BaseModel):
+    """One agency's part in one incident."""
+
+    id: str
+    incident_id: str
+    agency: str
+    sequence: int
+    state: str = Field(
+        description="pending, published, received, accepted, rejected, en_route, on_scene, cleared, failed or cancelled"
+    )
+    message: JsonValue = Field(description="what was sent")
+    created_at: str
+    published_at: str | None
+    received_at: str | None
+    accepted_at: str | None
+    arrived_at: str | None
+    cleared_at: str | None
+    next_attempt_at: str | None
+    attempts: int
+
+
+class CallDetail(BaseModel):
+    """A call with its steps and what was dispatched for it."""
+
+    call: CallRecord
+    events: list[EventRecord]
+    incidents: list[IncidentRecord]
+    dispatches: list[DispatchRecord]
