@@ -4,8 +4,11 @@ Times are text, UTC, always `2026-11-24T00:00:00.000Z`; ids are UUIDv7. Columns 
 what was hashed is what is stored. The schema is made by the migrations; a test compares it with these models.
 """
 
-from sqlalchemy import Index, Table, Text, text
+from sqlalchemy import Index, Table, Text, UniqueConstraint, false, text
 from sqlmodel import Field, SQLModel
+
+_OF_CALLS = text("call_id IS NOT NULL")
+_OF_OTHERS = text("subject <> 'call'")
 
 
 class CallRow(SQLModel, table=True):
@@ -48,8 +51,8 @@ class EventRow(SQLModel, table=True):
 
     __tablename__ = "event"
     __table_args__ = (
-        Index("ix_event_call_id", "call_id", sqlite_where=text("call_id IS NOT NULL")),
-        Index("ix_event_subject_id", "subject_id", sqlite_where=text("subject <> 'call'")),
+        Index("ix_event_call_id", "call_id", sqlite_where=_OF_CALLS, postgresql_where=_OF_CALLS),
+        Index("ix_event_subject_id", "subject_id", sqlite_where=_OF_OTHERS, postgresql_where=_OF_OTHERS),
     )
 
     seq: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
@@ -78,7 +81,7 @@ class IncidentRow(SQLModel, table=True):
     lat: float | None = None
     lon: float | None = None
     people: int | None = None
-    protected: bool = False
+    protected: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     opened_at: str
     closed_at: str | None = None
     status: str
@@ -88,9 +91,10 @@ class DispatchRow(SQLModel, table=True):
     """One agency's part in one incident, for life; an update keeps the row and raises `sequence`."""
 
     __tablename__ = "dispatch"
+    __table_args__ = (UniqueConstraint("incident_id", "agency"),)
 
     id: str = Field(primary_key=True)
-    incident_id: str = Field(foreign_key="incident.id", index=True)
+    incident_id: str = Field(foreign_key="incident.id")
     agency: str
     sequence: int
     state: str
@@ -102,7 +106,7 @@ class DispatchRow(SQLModel, table=True):
     arrived_at: str | None = None
     cleared_at: str | None = None
     next_attempt_at: str | None = None
-    attempts: int = 0
+    attempts: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
 
 
 class OutboxRow(SQLModel, table=True):
@@ -118,13 +122,13 @@ class OutboxRow(SQLModel, table=True):
     created_at: str
     expires_at: str | None = None
     next_attempt_at: str | None = None
-    attempts: int = 0
+    attempts: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
     published_at: str | None = None
     error: str | None = None
 
 
 class SeatBindingRow(SQLModel, table=True):
-    """A live registration (RFC 3261 10), so that a restart loses no seat. `flow` (JSON): where the REGISTER came from."""
+    """A live registration (RFC 3261 10): a restart loses no seat. `flow` (JSON): where the REGISTER came from."""
 
     __tablename__ = "seat_binding"
 
@@ -132,7 +136,7 @@ class SeatBindingRow(SQLModel, table=True):
     seat: str = Field(index=True)
     contact: str
     flow: str | None = Field(default=None, sa_type=Text)
-    via_is_source: bool = False
+    via_is_source: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     expires_at: str
     call_id: str
     cseq: int
@@ -163,6 +167,9 @@ class WriterRow(SQLModel, table=True):
     hash: str
 
 
+METADATA = SQLModel.metadata
+
+
 def tables() -> dict[str, Table]:
     """Every table by its name."""
-    return dict(SQLModel.metadata.tables)
+    return dict(METADATA.tables)

@@ -1,38 +1,69 @@
 """The store: whatever is recorded goes through its one writer thread."""
 
+import fcntl
+import os
+import threading
+import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
 
 from siaga_pbx.records.changes import Change
+from siaga_pbx.records.database import sqlite_file
+from siaga_pbx.records.errors import StoreInUse, StoreUnavailable
+from siaga_pbx.records.hooks import Hooks
+from siaga_pbx.records.journal import Journal
+from siaga_pbx.records.times import utc_now
+from siaga_pbx.records.writer import Batch, Writer, WriterSettings
 
+_QUEUE_LIMIT = 50_000  # batches, some 100 MB: half a minute at 200 calls/s of a disk that hangs
+_MEMORY_LIMIT = 50_000  # batches of the journal when its file fails as well
+_GROUP_LIMIT = 500  # batches a transaction, which is then some 100 ms
+_LINGER_S = 0.01  # how long a write() may wait for company: one sync for them all; a commit() ends the wait
 
-def _nothing(*_: object) -> None:
-    """The default hook."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """What the store tells. All are called from the writer thread; none may block.
-
-    `on_alarm(name, active, detail)`: "records" (the database fails, the journal takes over) or "records_lost";
-    `on_commit(seconds)`: one transaction's time; `on_pending(batches)`: how many wait in the journal.
-    """
-
-    on_alarm: Callable[[str, bool, str], None] = _nothing
-    on_commit: Callable[[float], None] = _nothing
-    on_pending: Callable[[int], None] = _nothing
+_Marker: TypeAlias = Future[bool]  # in the queue: resolved when everything before it was dealt with
+_Stop: TypeAlias = None
 
 
 class Store:
-    """The writer of the records."""
+    """The writer of the records. Everything but open(), flush() and close() may be called from any thread."""
 
     def __init__(
-        self, database: str, *, node: str | None = None, journal: Path | None = None, hooks: Hooks | None = None
-    ):
-        """`database` is the URL; `node` is this centre's node, whose crashed calls are closed at open()."""
-        raise NotImplementedError
+        self,
+        database: str,
+        *,
+        node: str | None = None,
+        journal: Path | None = None,
+        hooks: Hooks | None = None,
+        now: Callable[[], str] = utc_now,
+        entropy: Callable[[int], bytes] = os.urandom,
+        busy_timeout_s: float = 2.0,
+        retry_s: float = 1.0,
+    ) -> None:
+        """`database`: its URL. `node`: the centre's node whose crashed calls open() closes; None: every open call.
+
+        `journal`: the file that takes over when the database fails; beside the database, named `*.pending`, by default.
+        """
+        file = sqlite_file(database) or Path("siaga.db")
+        self._database, self._node = database, node
+        self._times = (busy_timeout_s, retry_s)
+        self._journal = Journal(journal or file.with_name(f"{file.name}.pending"), _MEMORY_LIMIT)
+        self._hooks = hooks or Hooks()
+        self._now, self._entropy = now, entropy
+        self._queue: SimpleQueue[Batch | _Marker | _Stop] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock: int | None = None
+        self._closed = False
+        self.dropped = 0
+        """Batches that write() dropped because the writer thread was stuck or closed."""
+
+    @property
+    def queued(self) -> int:
+        """How many batches wait for the writer thread."""
+        return self._queue.qsize()
 
     def open(self, keep: Collection[str] = ()) -> None:
         """Migrates, checks, replays the journal, closes the rows of a crashed run (but for the calls to `keep`).
@@ -40,24 +71,100 @@ class Store:
         Raises StoreInUse when another process writes to this database; for nothing else: a database that fails is an
         alarm, and the journal takes what is written until it works.
         """
-        raise NotImplementedError
+        self._take_lock()
+        busy_timeout_s, retry_s = self._times
+        settings = WriterSettings(self._database, self._node, frozenset(keep), busy_timeout_s, retry_s)
+        writer = Writer(settings, self._journal, self._hooks, self._now, self._entropy)
+        opened = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(writer, opened), name="records", daemon=True)
+        self._thread.start()
+        opened.wait()
 
     def write(self, changes: Iterable[Change]) -> None:
         """Records the changes soon, in the order of the calls, as one. Never blocks, never raises."""
-        raise NotImplementedError
+        if self._closed or self._queue.qsize() >= _QUEUE_LIMIT:
+            self.dropped += 1
+            return
+        self._queue.put(Batch(tuple(changes)))
 
-    def commit(self, changes: Iterable[Change]) -> "Future[None]":
+    def commit(self, changes: Iterable[Change]) -> Future[None]:
         """The future is done once all the changes are durable in the database; what was written before is, too.
 
-        It fails with StoreUnavailable or ChangeRefused; then none of them is in the database, now or later. Never blocks.
-        In asyncio: `await asyncio.wrap_future(store.commit(changes))`.
+        It fails with StoreUnavailable or ChangeRefused; then none of them is in the database, now or later. Never
+        blocks. In asyncio: `await asyncio.wrap_future(store.commit(changes))`.
         """
-        raise NotImplementedError
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()  # what is handed over cannot be called back
+        if self._closed or self._queue.qsize() >= _QUEUE_LIMIT:
+            future.set_exception(StoreUnavailable("the records are closed, or their disk hangs"))
+            return future
+        self._queue.put(Batch(tuple(changes), future))
+        return future
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Waits until all that was written is in the database (True) or, when that fails, in the journal (False)."""
-        raise NotImplementedError
+        """Waits until all that was written is in the database (True); False: in the journal, or not within the time."""
+        if self._thread is None or not self._thread.is_alive():
+            return False
+        marker: Future[bool] = Future()
+        self._queue.put(marker)
+        try:
+            return marker.result(timeout_s)
+        except TimeoutError:
+            return False
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Flushes and ends the writer thread. Later writes are dropped and counted, later commits fail."""
-        raise NotImplementedError
+        """Brings everything to the disk and ends the writer thread. Later writes are dropped, later commits fail."""
+        self._closed = True
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(timeout_s)
+            self._thread = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _take_lock(self) -> None:
+        """One writer a database; the kernel drops the lock of a process that dies."""
+        file = sqlite_file(self._database)
+        if file is None:
+            return
+        with suppress(OSError):  # a disk that fails is the writer's to find and to tell
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(file.with_name(f"{file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                raise StoreInUse(f"{file}: another process writes to this database") from None
+            self._lock = lock
+
+    # --- the writer thread --------------------------------------------------------------------------------------------
+
+    def _run(self, writer: Writer, opened: threading.Event) -> None:
+        writer.start()
+        opened.set()
+        going = True
+        while going:
+            batches, marker, going = self._gather(None if writer.up else self._times[1])
+            writer.take(batches)
+            if marker is not None:
+                marker.set_result(writer.up or writer.recover())
+        writer.close()
+
+    def _gather(self, wait_s: float | None) -> tuple[list[Batch], _Marker | None, bool]:
+        """What is in the queue, up to a group; after a first write() a little time for others to join it."""
+        batches: list[Batch] = []
+        until: float | None = None
+        while len(batches) < _GROUP_LIMIT:
+            try:
+                item = self._queue.get(wait_s != 0, wait_s)
+            except Empty:
+                break
+            if item is None:
+                return batches, None, False
+            if isinstance(item, Future):
+                return batches, item, True
+            batches.append(item)
+            until = until or time.monotonic() + _LINGER_S
+            wait_s = 0 if item.future is not None else max(0.0, until - time.monotonic())
+        return batches, None, True

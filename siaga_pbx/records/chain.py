@@ -1,0 +1,47 @@
+"""The hash chain of the events, and the digest of a row. Pure; whoever checks the records elsewhere needs this only.
+
+- `digest` of an event: SHA-256 over the UTF-8 bytes of its `salt` (32 hex digits, as stored) followed by its `data`
+  (the JSON text, as stored). The salt keeps short data from being guessed from the digest after it was erased.
+- `hash` of an event: SHA-256 over the JSON array
+  `[previous hash, seq, id, at, subject, subject_id, call_id, kind, digest]`: no spaces, all but ASCII escaped
+  (`\\uXXXX`), a missing call_id as `null`. An array of JSON values reads back in one way only, so no two events share
+  an encoding. The hash before the first event is 64 zeros; seq counts from 1.
+- digest of a row: SHA-256 over the JSON array `[table, {column: value, ...}]`, columns in alphabetical order, those
+  that are null left out: a later version may add columns, and the digests of old rows still hold.
+
+Digests and hashes are lower-case hex.
+"""
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+
+GENESIS = "0" * 64
+
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), sort_keys=True).encode
+
+
+def event_digest(salt: str, data: str) -> str:
+    """The digest of an event's content; both as stored."""
+    return sha256((salt + data).encode()).hexdigest()
+
+
+def event_hash(
+    previous: str,
+    seq: int,
+    id: str,
+    at: str,
+    subject: str,
+    subject_id: str,
+    call_id: str | None,
+    kind: str,
+    digest: str,
+) -> str:
+    """The hash that ties an event to the one before it."""
+    return sha256(_encode([previous, seq, id, at, subject, subject_id, call_id, kind, digest]).encode()).hexdigest()
+
+
+def row_digest(table: str, row: Mapping[str, object]) -> str:
+    """The digest of a row's content, as the database returns it."""
+    present = {column: value for column, value in row.items() if value is not None}
+    return sha256(_encode([table, present]).encode()).hexdigest()

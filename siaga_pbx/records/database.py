@@ -1,0 +1,148 @@
+"""Connections: one for the writer, read-only ones for everybody else, and the schema's migrations."""
+
+import os
+import threading
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+
+from siaga_pbx.records.errors import StoreUnavailable
+
+_MODE = 0o600  # callers' numbers: for the daemon's user alone
+_REFUSALS = (IntegrityError, DataError, ProgrammingError, NotSupportedError)
+
+# Alembic keeps the migration that runs in module-level proxies; two stores of one process must take turns.
+_migrating = threading.Lock()
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite database; None for another kind."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(str(parsed.database))
+
+
+def file_identity(url: str) -> tuple[int, int] | None:
+    """What tells one file from another at the same path; None without a file. Raises StoreUnavailable."""
+    file = sqlite_file(url)
+    if file is None:
+        return None
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreUnavailable(str(error)) from error
+    return status.st_dev, status.st_ino
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the database fails (locked, full, read-only, damaged, gone), rather than the one statement."""
+    match error:
+        case DBAPIError():
+            return not isinstance(error, _REFUSALS)
+        case OSError() | StoreUnavailable():
+            return True
+        case _:
+            return False
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether the database was only locked by somebody else."""
+    name = getattr(error.orig, "sqlite_errorname", "") if isinstance(error, DBAPIError) else ""
+    return str(name).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+def writer_engine(url: str, busy_timeout_s: float, *, foreign_keys: bool = True) -> Engine:
+    """For the one writer: WAL, each commit synced, foreign keys checked; a transaction begins with the write lock."""
+    file = sqlite_file(url)
+    if file is None:
+        return create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": busy_timeout_s, "isolation_level": None})
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(busy_timeout_s * 1000)}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
+        cursor.execute("PRAGMA secure_delete = ON")  # what is erased shall not linger in free pages
+        cursor.execute("PRAGMA journal_size_limit = 67108864")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def reader_engine(url: str) -> Engine:
+    """For queries: opened read-only, so that no reader can hold up the writer or make an empty database."""
+    file = sqlite_file(url)
+    if file is None:
+        return create_engine(url, execution_options={"postgresql_readonly": True})
+    uri = f"{file.absolute().as_uri()}?mode=ro"
+    engine = create_engine(
+        f"sqlite:///{uri}&uri=true", pool_size=2, connect_args={"timeout": 5.0, "isolation_level": None}
+    )
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")  # one snapshot for all the queries of a transaction
+
+    return engine
+
+
+def prepare_file(url: str) -> None:
+    """The database's file and folder are there, the file for its owner alone (its -wal and -shm take the same mode)."""
+    file = sqlite_file(url)
+    if file is None:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE))
+    if file.stat().st_mode & 0o077:
+        file.chmod(_MODE)
+
+
+def check(connection: Connection) -> None:
+    """SQLite's quick_check. Raises StoreUnavailable with its first finding."""
+    if connection.dialect.name != "sqlite":
+        return
+    found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+    if found != "ok":
+        raise StoreUnavailable(f"the database is damaged: {found}")
+
+
+def migrate(url: str, busy_timeout_s: float = 5.0) -> None:
+    """Brings the schema to this version's, in one transaction under the write lock: several may start at once.
+
+    Raises DBAPIError when the database fails, StoreUnavailable when the schema is of a later version than this program.
+    """
+    prepare_file(url)
+    # A step that rebuilds a table (batch mode) needs the foreign keys off, which cannot be changed in its transaction.
+    engine = writer_engine(url, busy_timeout_s, foreign_keys=False)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    script = ScriptDirectory.from_config(config)
+    try:
+        with _migrating, engine.connect() as connection, connection.begin():
+            current = MigrationContext.configure(connection).get_current_revision()
+            if current == script.get_current_head():
+                return
+            if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
+                raise StoreUnavailable(f"the database has schema {current}, which this version does not know")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()

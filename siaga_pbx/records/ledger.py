@@ -1,0 +1,207 @@
+"""Changes carried out in a transaction: rows by Core statements, events chained, closed rows' digests among them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sqlalchemy import Connection, Executable, bindparam, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from siaga_pbx.records import closing
+from siaga_pbx.records.chain import GENESIS, event_digest, event_hash, row_digest
+from siaga_pbx.records.changes import Change, Delete, Erase, Event, Insert, Row, Update, Upsert
+from siaga_pbx.records.errors import ChangeRefused
+from siaga_pbx.records.models import tables
+from siaga_pbx.records.plain import Plain, plain, to_json
+
+Values: TypeAlias = dict[str, Plain]
+
+_SALT_BYTES = 16
+_ID = "row_id"  # the name of the parameter; no column has it
+_WRITABLE = frozenset({"call", "incident", "dispatch", "outbox", "seat_binding", "callback"})
+_UPSERTABLE = frozenset({"outbox", "seat_binding", "callback"})
+_DELETABLE = frozenset({"outbox", "seat_binding"})
+
+# What may identify somebody goes; times, outcome, trunk, agency and category stay for the statistics.
+_ERASED_COLUMNS: dict[str, tuple[str, ...]] = {
+    "call": (
+        *("sip_call_id", "caller_number", "callable", "language", "lat", "lon", "radius_m", "location_method"),
+        *("seat_id", "reason", "recording"),
+    ),
+    "incident": ("note", "address", "lat", "lon", "people"),
+    "dispatch": ("message",),
+    "callback": ("seat_id", "reason"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last event of the chain."""
+
+    seq: int = 0
+    hash: str = GENESIS
+
+
+class Ledger:
+    """Knows the chain's head and carries changes out after it. One thread's; it works in the caller's transaction.
+
+    After a rollback the caller sets `head` back to what it was.
+    """
+
+    def __init__(self, now: Callable[[], str], entropy: Callable[[int], bytes]) -> None:
+        self.head = Head()
+        self._now = now
+        self._entropy = entropy
+        self._tables = tables()
+        self._statements: dict[tuple[str, ...], Executable] = {}
+        self._events: list[Values] = []
+
+    def load(self, connection: Connection) -> None:
+        """Reads the head from the database."""
+        event = self._tables["event"]
+        row = connection.execute(select(event.c.seq, event.c.hash).order_by(event.c.seq.desc()).limit(1)).first()
+        self.head = Head(row.seq, row.hash) if row else Head()
+
+    def mark(self, connection: Connection, run: str) -> int:
+        """The last batch of this run that is in the database; 0 for none."""
+        writer = self._tables["writer"]
+        return int(connection.execute(select(writer.c.batch).where(writer.c.run == run)).scalar() or 0)
+
+    def set_mark(self, connection: Connection, run: str, batch: int) -> None:
+        """Notes, in the transaction that carried them out, that this run's batches up to this one are in."""
+        row: Values = {"run": run, "batch": batch, "seq": self.head.seq, "hash": self.head.hash}
+        self._upsert(connection, "writer", "run", row)
+
+    def forget_other_runs(self, connection: Connection, run: str) -> None:
+        """Removes the marks of earlier runs, once the journal holds nothing of theirs."""
+        writer = self._tables["writer"]
+        connection.execute(delete(writer).where(writer.c.run != run))
+
+    def apply(self, connection: Connection, changes: Iterable[Change]) -> None:
+        """Carries the changes out in order. Raises ChangeRefused or an error of SQLAlchemy; then roll back."""
+        self._events.clear()
+        for change in changes:
+            match change:
+                case Event():
+                    self._append(change)
+                case Insert(table, row):
+                    self._insert(connection, table, row)
+                case Update(table, id, values):
+                    self._update(connection, table, id, values)
+                case Upsert(table, row):
+                    _require(table in _UPSERTABLE, f"{table}: a row cannot be upserted")
+                    self._upsert(connection, table, "id", self._values(table, row))
+                case Delete(table, id):
+                    _require(table in _DELETABLE, f"{table}: a row is never deleted")
+                    connection.execute(delete(self._tables[table]).where(self._tables[table].c.id == id))
+                case Erase(call_id):
+                    self._erase(connection, call_id)
+        self._flush(connection)
+
+    def _append(self, event: Event) -> None:
+        """Chains the event; the rows of a transaction are inserted together at its end."""
+        seq, salt, data = self.head.seq + 1, self._entropy(_SALT_BYTES).hex(), to_json(event.data)
+        subject, subject_id, kind = str(plain(event.subject)), str(plain(event.subject_id)), str(plain(event.kind))
+        call_id = None if event.call_id is None else str(plain(event.call_id))
+        digest = event_digest(salt, data)
+        link = event_hash(self.head.hash, seq, event.id, event.at, subject, subject_id, call_id, kind, digest)
+        row: Values = {"seq": seq, "id": event.id, "at": event.at, "subject": subject, "subject_id": subject_id}
+        row |= {"call_id": call_id, "kind": kind, "data": data, "salt": salt, "digest": digest, "hash": link}
+        self._events.append(row)
+        self.head = Head(seq, link)
+
+    def _flush(self, connection: Connection) -> None:
+        if self._events:
+            connection.execute(self._statement("insert", "event"), self._events)
+            self._events = []
+
+    def _insert(self, connection: Connection, table: str, row: Row) -> None:
+        _require(table in _WRITABLE, f"{table}: not a table that is written")
+        values = self._values(table, row)
+        connection.execute(self._statement("insert", table), values)
+        if table in closing.CLOSING_COLUMNS and self._is_closed(connection, table, str(values["id"])):
+            self._note_closing(connection, table, str(values["id"]), closing.CLOSED)
+
+    def _update(self, connection: Connection, table: str, id: str, changed: Row) -> None:
+        _require(table in _WRITABLE, f"{table}: not a table that is written")
+        _require(bool(changed) and "id" not in changed, f"{table} {id}: an update of nothing, or of its id")
+        values = self._values(table, changed)
+        columns = closing.CLOSING_COLUMNS.get(table, ())
+        closes = not values.keys().isdisjoint(columns)
+        before = closes and self._is_closed(connection, table, id)
+        row = connection.execute(self._statement("update", table, *values), values | {_ID: id}).first()
+        _require(row is not None, f"{table} {id}: no such row")
+        if columns and row is not None:
+            after = closing.is_closed(table, dict(row._mapping))
+            kind = closing.kind_of_change(before if closes else after, after)
+            if kind is not None:
+                self._note_closing(connection, table, id, kind)
+
+    def _is_closed(self, connection: Connection, table: str, id: str) -> bool:
+        row = connection.execute(self._statement("select", table), {_ID: id}).first()
+        return row is not None and closing.is_closed(table, dict(row._mapping))
+
+    def _note_closing(self, connection: Connection, table: str, id: str, kind: str) -> None:
+        row = connection.execute(self._statement("select", table), {_ID: id}).one()._mapping
+        call_id = id if table == "call" else self._call_of(connection, str(row["incident_id"]))
+        data = {"digest": row_digest(table, dict(row))}
+        self._append(Event(self._now(), table, id, call_id, kind, data))
+
+    def _call_of(self, connection: Connection, incident_id: str) -> str:
+        return str(
+            connection.execute(self._statement("select", "incident"), {_ID: incident_id}).one()._mapping["call_id"]
+        )
+
+    def _erase(self, connection: Connection, call_id: str) -> None:
+        """Blanks the rows, drops the events' content, and notes the digests of what is left."""
+        _require(self._is_closed(connection, "call", call_id), f"call {call_id}: not there, or not over")
+        self._flush(connection)
+        t = self._tables
+        incidents = select(t["incident"].c.id).where(t["incident"].c.call_id == call_id).scalar_subquery()
+        dispatches = select(t["dispatch"].c.id).where(t["dispatch"].c.incident_id.in_(incidents))
+        ids = [str(id) for id in connection.execute(dispatches).scalars()]
+        of = {"call": t["call"].c.id == call_id, "incident": t["incident"].c.call_id == call_id}
+        of |= {"dispatch": t["dispatch"].c.id.in_(ids), "callback": t["callback"].c.id == call_id}
+        for table, columns in _ERASED_COLUMNS.items():
+            connection.execute(update(t[table]).where(of[table]).values(dict.fromkeys(columns)))
+        connection.execute(delete(t["outbox"]).where(t["outbox"].c.dispatch_id.in_(ids)))
+        event = t["event"].c
+        theirs = (event.call_id == call_id) | ((event.subject != "call") & event.subject_id.in_(ids))
+        connection.execute(update(t["event"]).where(theirs).values(data=None, salt=None))
+        for table, id in [("call", call_id), *(("dispatch", id) for id in ids)]:
+            self._note_closing(connection, table, id, closing.ERASED)
+
+    def _values(self, table: str, row: Row) -> Values:
+        columns = self._tables[table].c if table in self._tables else ()
+        unknown = [name for name in row if name not in columns]
+        _require(not unknown, f"{table}: no column {', '.join(map(repr, unknown))}")
+        return {name: plain(value) for name, value in row.items()}
+
+    def _upsert(self, connection: Connection, table: str, key: str, row: Values) -> None:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        statement = dialect.insert(self._tables[table])
+        new = {name: statement.excluded[name] for name in row if name != key}
+        connection.execute(statement.on_conflict_do_update(index_elements=[key], set_=new), row)
+
+    def _statement(self, verb: str, table: str, *columns: str) -> Executable:
+        """One statement for each shape, kept: building one costs more than running it."""
+        key = (verb, table, *columns)
+        statement = self._statements.get(key)
+        if statement is None:
+            statement = self._statements[key] = self._build(verb, table, columns)
+        return statement
+
+    def _build(self, verb: str, name: str, columns: tuple[str, ...]) -> Executable:
+        table = self._tables[name]
+        if verb == "insert":
+            return insert(table)
+        if verb == "select":
+            return select(table).where(table.c.id == bindparam(_ID))
+        changed: dict[str, object] = {column: bindparam(column) for column in columns}
+        told = [table.c[column] for column in closing.CLOSING_COLUMNS.get(name, ("id",))]
+        return update(table).where(table.c.id == bindparam(_ID)).values(changed).returning(*told)
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise ChangeRefused(otherwise)

@@ -1,0 +1,330 @@
+"""The writer's work, without its thread: batches into the database, or into the journal while that fails, and back."""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain, groupby, islice
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import DBAPIError
+
+from siaga_pbx.records.changes import Change, Event, Insert, Update, Upsert
+from siaga_pbx.records.database import check, file_identity, is_busy, is_outage, migrate, writer_engine
+from siaga_pbx.records.errors import ChangeRefused, StoreUnavailable
+from siaga_pbx.records.hooks import Hooks
+from siaga_pbx.records.ids import new_id
+from siaga_pbx.records.journal import Entry, Journal, described
+from siaga_pbx.records.ledger import Ledger
+from siaga_pbx.records.models import tables
+
+_REPLAY_GROUP = 500  # batches a transaction: each holds the write lock for some 100 ms
+
+
+@dataclass(slots=True)
+class Batch:
+    """Changes to carry out as one. With a future: in the database, or refused; without: in the journal if need be."""
+
+    changes: Sequence[Change]
+    future: Future[None] | None = None
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WriterSettings:
+    """`node`: whose crashed calls are closed (None: all). `keep`: calls that go on. Times in seconds."""
+
+    database: str
+    node: str | None = None
+    keep: Collection[str] = ()
+    busy_timeout_s: float = 2.0
+    retry_s: float = 1.0
+
+
+class Writer:
+    """Everything that touches the database for writing; used by one thread.
+
+    Each run of the writer has an id, and its batches are numbered. The number of the last batch that a transaction
+    carried out, the run's mark, is committed with it. So it is known of a batch in the journal whether it is in the
+    database, whatever happened between.
+    """
+
+    def __init__(
+        self,
+        settings: WriterSettings,
+        journal: Journal,
+        hooks: Hooks,
+        now: Callable[[], str],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.up = False
+        self.run = new_id()
+        self._settings = settings
+        self._journal = journal
+        self._hooks = hooks
+        self._now = now
+        self._ledger = Ledger(now, entropy)
+        self._engine: Engine | None = None
+        self._connection: Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._sound = False  # migrated and checked, and nothing but a lock went wrong since
+        self._settled = False  # the rows of a crashed run are closed
+        self._in_doubt = False  # a commit failed half-way: only the mark in the database tells whether it took
+        self._last = 0  # the number of the last batch taken
+        self._marks: dict[str, int] = {}
+        self._retry_at = 0.0
+        self._alarmed: set[str] = set()
+        self._told_lost = 0
+
+    def start(self) -> None:
+        """The first attempt at the database. Never raises: if it fails, the journal takes over."""
+        try:
+            self._journal.open()
+        except OSError as error:
+            self._alarm("records_journal", True, str(error))
+        self.recover()
+
+    def take(self, batches: Sequence[Batch]) -> None:
+        """Carries the batches out, in order, or puts them into the journal; then every future is done. Never raises."""
+        for batch in batches:
+            self._last += 1
+            batch.number = self._last
+        if not self.up and time.monotonic() >= self._retry_at:
+            self.recover()
+        if self.up and batches:
+            try:
+                self._store(self.run, batches)
+            except Exception as error:  # noqa: BLE001  whatever it is, the thread and the batches must survive it
+                self._fall(error)
+        done = self._marks.get(self.run, 0)
+        self._divert([batch for batch in batches if batch.number > done])
+        for batch in batches:
+            if batch.future is not None and not batch.future.done():
+                batch.future.set_result(None)
+
+    def recover(self) -> bool:
+        """Tries the database: opens it, replays the journal, closes a crashed run's rows. Never raises."""
+        try:
+            self._connect()
+            self._replay()
+        except Exception as error:  # noqa: BLE001  as in take()
+            self._fall(error)
+            return False
+        self.up = True
+        self._alarm("records", False, "the database works")
+        return True
+
+    def close(self) -> None:
+        """The last attempt at whatever is in the journal, then the end."""
+        if not self.up:
+            self.recover()
+        self._journal.close()
+        self._tell_journal()
+        self._disconnect()
+
+    # --- one group of batches -----------------------------------------------------------------------------------------
+
+    def _store(self, run: str, batches: Sequence[Batch]) -> None:
+        """All in one transaction; if one is refused, by halves, until it is found. Raises what is an outage."""
+        try:
+            self._transact(run, batches)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            if len(batches) == 1:
+                self._refuse(run, batches[0], error)
+                return
+            half = len(batches) // 2
+            self._store(run, batches[:half])
+            self._store(run, batches[half:])
+
+    def _transact(self, run: str, batches: Sequence[Batch]) -> None:
+        changes = chain.from_iterable(batch.changes for batch in batches)
+        self._in_transaction(run, batches[-1].number, lambda connection: self._ledger.apply(connection, changes))
+
+    def _in_transaction(self, run: str, number: int, work: Callable[[Connection], None]) -> None:
+        """One transaction, with the run's mark in it. If its commit raises, only the mark tells whether it took."""
+        connection, head, started = self._sound_connection(), self._ledger.head, time.perf_counter()
+        transaction = connection.begin()
+        try:
+            work(connection)
+            self._ledger.set_mark(connection, run, number)
+            self._in_doubt = True
+            transaction.commit()
+            self._in_doubt = False
+        except BaseException:
+            self._ledger.head = head
+            with suppress(DBAPIError):  # the first error tells more
+                transaction.rollback()
+            raise
+        self._marks[run] = number
+        self._tell(self._hooks.on_commit, time.perf_counter() - started)
+
+    def _refuse(self, run: str, batch: Batch, error: Exception) -> None:
+        """A commit() is refused whole; of a write() whatever can be kept is kept. Either way an event says so."""
+        refused: list[Change] = [] if batch.future is None else list(batch.changes)
+
+        def work(connection: Connection) -> None:
+            if batch.future is None:
+                refused.extend(self._keep_what_fits(connection, batch.changes))
+            self._ledger.apply(connection, [self._refusal(refused, error)])
+
+        self._in_transaction(run, batch.number, work)
+        if batch.future is not None:
+            batch.future.set_exception(ChangeRefused(str(error)))
+        self._alarm("records_refused", True, str(error))
+
+    def _keep_what_fits(self, connection: Connection, changes: Sequence[Change]) -> Iterator[Change]:
+        """Carries out each change for itself; yields those that are refused."""
+        for change in changes:
+            head, savepoint = self._ledger.head, connection.begin_nested()
+            try:
+                self._ledger.apply(connection, [change])
+                savepoint.commit()
+            except Exception as error:
+                self._ledger.head = head
+                savepoint.rollback()
+                if is_outage(error):
+                    raise
+                yield change
+
+    def _refusal(self, changes: Sequence[Change], error: Exception) -> Event:
+        """The event that holds what was refused; it belongs to the call, so that it is erased with it."""
+        data = {"error": str(error).partition("\n")[0], "changes": [described(change) for change in changes]}
+        call_id = next(filter(None, map(_call_of, changes)), None)
+        return Event(self._now(), "system", "records", call_id, "changes_refused", data)
+
+    # --- the database fails and comes back ----------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        if self._connection is not None:
+            return
+        if not self._sound:
+            migrate(self._settings.database, self._settings.busy_timeout_s)
+        self._engine = writer_engine(self._settings.database, self._settings.busy_timeout_s)
+        self._connection = connection = self._engine.connect()
+        self._identity = file_identity(self._settings.database)
+        with connection.begin():
+            if not self._sound:
+                check(connection)
+            self._sound = True
+            self._ledger.load(connection)
+            self._marks = {self.run: self._ledger.mark(connection, self.run)}
+
+    def _sound_connection(self) -> Connection:
+        if self._connection is None:
+            raise StoreUnavailable("no connection")
+        if file_identity(self._settings.database) != self._identity:
+            raise StoreUnavailable("the database's file was removed or replaced")
+        return self._connection
+
+    def _fall(self, error: Exception) -> None:
+        """The database failed: no connection until the next attempt, which tells what a half-way commit came to."""
+        self.up = False
+        self._sound = self._sound and is_busy(error)
+        self._disconnect()
+        if self._in_doubt:
+            self._in_doubt = False
+            with suppress(Exception):
+                self._connect()
+        self._retry_at = time.monotonic() + self._settings.retry_s
+        self._alarm("records", True, str(error).partition("\n")[0])
+
+    def _disconnect(self) -> None:
+        connection, engine, self._connection, self._engine = self._connection, self._engine, None, None
+        with suppress(Exception):
+            if connection is not None:
+                connection.close()
+        if engine is not None:
+            engine.dispose()
+
+    def _divert(self, batches: Sequence[Batch]) -> None:
+        if not batches:
+            return
+        self._journal.append(Entry(self.run, batch.number, batch.changes) for batch in batches if batch.future is None)
+        for batch in batches:
+            if batch.future is not None and not batch.future.done():
+                batch.future.set_exception(StoreUnavailable("the database cannot be written now"))
+        self._tell_journal()
+
+    def _replay(self) -> None:
+        """Everything from the journal, in order; between the earlier runs' and our own, the crashed run's rows close."""
+        for run, entries in groupby(self._journal.entries(), key=lambda entry: entry.run):
+            if run == self.run:
+                self._settle()
+            while group := list(islice(entries, _REPLAY_GROUP)):
+                self._replay_group(run, group)
+        self._settle()
+        if self._journal.pending:
+            self._journal.clear()
+            self._tell_journal()
+        if not self._journal.path.exists():  # or it could not be read, and may be one day
+            mark = self._marks[self.run]
+            self._in_transaction(
+                self.run, mark, lambda connection: self._ledger.forget_other_runs(connection, self.run)
+            )
+
+    def _replay_group(self, run: str, entries: Sequence[Entry]) -> None:
+        if run not in self._marks:
+            with self._sound_connection().begin():
+                self._marks[run] = self._ledger.mark(self._sound_connection(), run)
+        mark = self._marks[run]
+        batches = [Batch(entry.changes, number=entry.number) for entry in entries if entry.number > mark]
+        if batches:
+            self._store(run, batches)
+
+    def _settle(self) -> None:
+        """Closes the rows that a crashed run left open, once."""
+        if self._settled:
+            return
+        call = tables()["call"]
+        ours = select(call.c.id).where(call.c.ended_at.is_(None), call.c.id.not_in(self._settings.keep))
+        if self._settings.node is not None:
+            ours = ours.where((call.c.node == self._settings.node) | call.c.node.is_(None))
+        with self._sound_connection().begin():
+            open_calls = [str(id) for id in self._sound_connection().execute(ours.order_by(call.c.id)).scalars()]
+        changes = list(chain.from_iterable(map(self._interruption, open_calls)))
+        if changes:
+            self._store(self.run, [Batch(changes, number=self._marks[self.run])])
+        self._settled = True
+
+    def _interruption(self, call_id: str) -> tuple[Change, ...]:
+        now = self._now()
+        return (
+            Event(now, "call", call_id, call_id, "interrupted", {"cause": "the daemon ended before the call did"}),
+            Update("call", call_id, {"ended_at": now, "outcome": "interrupted"}),
+        )
+
+    # --- hooks --------------------------------------------------------------------------------------------------------
+
+    def _tell_journal(self) -> None:
+        self._tell(self._hooks.on_pending, self._journal.pending)
+        if self._journal.lost > self._told_lost:
+            self._told_lost = self._journal.lost
+            self._alarm("records_lost", True, f"{self._told_lost} batches dropped: database and journal fail")
+
+    def _alarm(self, name: str, active: bool, detail: str) -> None:
+        """Told when it changes; what is lost or refused stays so and is told each time."""
+        if active == (name in self._alarmed) and name == "records":
+            return
+        (self._alarmed.add if active else self._alarmed.discard)(name)
+        self._tell(self._hooks.on_alarm, name, active, detail)
+
+    def _tell(self, hook: Callable[..., None], *values: object) -> None:
+        with suppress(Exception):  # a hook's fault is not the records'
+            hook(*values)
+
+
+def _call_of(change: Change) -> str | None:
+    match change:
+        case Event(call_id=str(call_id)):
+            return call_id
+        case Insert("call", row) if "id" in row:
+            return str(row["id"])
+        case Update("call", id):
+            return id
+        case Insert(_, row) | Upsert(_, row) if "call_id" in row:
+            return str(row["call_id"])
+        case _:
+            return None
