@@ -36,7 +36,7 @@ class Gone(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Bytes to put on the wire. A Flow is a way back; a Target is "that connection while it is open, else a new one"."""
+    """Bytes to put on the wire: back down a Flow, or to a Target (its connection while it is open, else a new one)."""
 
     target: Way
     data: bytes
@@ -44,7 +44,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class IncomingCall:
-    """A new INVITE; 100 is sent. Call ring, answer or reject next. `sdp` None: no offer (or no readable one): answer with one."""
+    """A new INVITE; 100 is sent. Call ring, answer or reject next. `sdp` None: no readable offer; answer with one."""
 
     leg: LegId
     request: Request
@@ -64,7 +64,7 @@ class Ringing:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Our INVITE was answered and the ACK is sent. `sdp` is their answer (None: none came, or none that can be read)."""
+    """Our INVITE was answered and the ACK is sent. `sdp` is their answer, None if none came that can be read."""
 
     leg: LegId
     sdp: Sdp | None
@@ -73,7 +73,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Our INVITE will not be answered: their final status, 408 (silence), 503 (unreachable), 480 (no contact), 487 (we hung up)."""
+    """Our INVITE failed: their status, or 408 (silence), 503 (no way), 480 (no contact), 487 (we hung up)."""
 
     leg: LegId
     status: int
@@ -123,7 +123,7 @@ class OfferRefused:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The leg is over. `status` is the SIP status that says so, if one does; `reason` is the peer's Reason header or ours."""
+    """The leg is over. `status`: the SIP status that says so, if any; `reason`: a Reason header, theirs or ours."""
 
     leg: LegId
     by: By

@@ -22,11 +22,6 @@ class Flow:
     remote: Address
     connection: int | None = None
 
-    @property
-    def reliable(self) -> bool:
-        """Whether the transport retransmits for us (RFC 3261 17)."""
-        return self.transport != "udp"
-
     def toward(self, host: str, port: int) -> "Flow":
         """The flow from the same UDP socket to another address."""
         return replace(self, remote=(host, port))
@@ -34,16 +29,12 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a request goes: down `flow` while its connection is open, else to host and port (a new connection on TCP, TLS)."""
+    """Where a request goes: down `flow` while its connection is open, else to host and port (a new connection)."""
 
     transport: Transport
     host: str
     port: int
     flow: Flow | None = None
-
-    @property
-    def reliable(self) -> bool:
-        return self.transport != "udp"
 
 
 Way: TypeAlias = Flow | Target
@@ -53,3 +44,8 @@ Way: TypeAlias = Flow | Target
 def host_of(way: Way) -> str:
     """The numeric address at the other end."""
     return way.host if isinstance(way, Target) else way.remote[0]
+
+
+def reliable(way: Way) -> bool:
+    """Whether the transport retransmits for us (RFC 3261 17)."""
+    return way.transport != "udp"
