@@ -37,14 +37,15 @@ def create_app(
     *,
     records: RecordsView,
     registry: CollectorRegistry,
+    outage: type[Exception],
     recordings: Path,
     host: str = "127.0.0.1",
     names: Iterable[str] = (),
 ) -> ASGIApp:
     """The app, behind its gate.
 
-    `records` is read in worker threads, `recordings` is the folder of the audio files, `host` the address listened on,
-    `names` further host names that the server is reached by (a proxy's).
+    `records` is read in worker threads and raises `outage` when it cannot be; `recordings` is the folder of the audio
+    files, `host` the address listened on, `names` further host names that the server is reached by (a proxy's).
     """
     app = FastAPI(
         title="siaga-pbx",
@@ -55,7 +56,7 @@ def create_app(
         redoc_url=None,
         responses={401: {"model": Problem, "description": "the token is missing or wrong"}},
     )
-    answer_with_problems(app)
+    answer_with_problems(app, outage)
     # The gate decides; this only tells OpenAPI that there is a bearer token.
     bearer = Depends(HTTPBearer(auto_error=False, description="the content of siaga.token"))
     for router in (operations(centre, registry), live(centre), history(records, recordings)):

@@ -3,15 +3,12 @@
 Routes are plain functions, which FastAPI runs in worker threads: a slow disk never holds up the loop of the calls.
 """
 
-import json
-from collections.abc import Iterable, Iterator
 from datetime import UTC
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi import APIRouter, Query
+from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import AwareDatetime
 
 from siaga_pbx.web.centre import Cause, Refused
@@ -23,20 +20,13 @@ from siaga_pbx.web.records import (
     IncidentRecord,
     RecordsView,
     Row,
-    shown,
 )
 
 MAX_ROWS = 1000
-"""Rows in one JSON list: each answer fits in memory many times over. NDJSON is streamed and has no limit."""
-
-NDJSON = "application/x-ndjson"
-_CHUNK_ROWS = 200
+"""Rows of one answer: reading and encoding them takes milliseconds, which the calls do not feel."""
 
 Since = Annotated[AwareDatetime | None, Query(description="only rows from then on; ISO 8601 with a zone, such as Z")]
-Limit = Annotated[
-    int | None, Query(ge=1, description=f"only the newest N; at most {MAX_ROWS} (100 if absent) but with NDJSON")
-]
-Accept = Annotated[str, Header(description=f"{NDJSON} streams one object a line, every row unless limited")]
+Limit = Annotated[int, Query(ge=1, le=MAX_ROWS, description="only the newest N")]
 
 
 def history(records: RecordsView, recordings: Path) -> APIRouter:
@@ -44,17 +34,17 @@ def history(records: RecordsView, recordings: Path) -> APIRouter:
     router = APIRouter(prefix="/api/v1", tags=["records"])
 
     @router.get("/calls", response_model=list[CallRecord], summary="Calls, oldest first")
-    def get_calls(since: Since = None, limit: Limit = None, accept: Accept = "") -> Response:
-        return _rows(records.calls(_text(since), _count(limit, accept)), accept)
+    def get_calls(since: Since = None, limit: Limit = 100) -> Response:
+        return JSONResponse(records.calls(since=_text(since), limit=limit))
 
     @router.get("/calls/{call_id}", response_model=CallDetail, summary="A call, step by step", responses=UNKNOWN)
     def get_call(call_id: Id) -> Response:
         call = _known(records, call_id)
         detail = {
-            "call": shown(call),
-            "events": _list(records.events(call_id)),
-            "incidents": _list(records.incidents(call_id=call_id)),
-            "dispatches": _list(records.dispatches(call_id=call_id)),
+            "call": call,
+            "events": records.events(call_id=call_id),
+            "incidents": records.incidents(call_id=call_id),
+            "dispatches": records.dispatches(call_id=call_id),
         }
         return JSONResponse(detail)
 
@@ -69,19 +59,19 @@ def history(records: RecordsView, recordings: Path) -> APIRouter:
         return FileResponse(path, media_type="audio/wav", filename=f"{call_id}.wav")
 
     @router.get("/incidents", response_model=list[IncidentRecord], summary="Incidents, oldest first")
-    def get_incidents(since: Since = None, limit: Limit = None, accept: Accept = "") -> Response:
-        return _rows(records.incidents(_text(since), _count(limit, accept)), accept)
+    def get_incidents(since: Since = None, limit: Limit = 100) -> Response:
+        return JSONResponse(records.incidents(since=_text(since), limit=limit))
 
     @router.get(
         "/dispatches", response_model=list[DispatchRecord], tags=["dispatch"], summary="Dispatches, oldest first"
     )
-    def get_dispatches(since: Since = None, limit: Limit = None, accept: Accept = "") -> Response:
-        return _rows(records.dispatches(_text(since), _count(limit, accept)), accept)
+    def get_dispatches(since: Since = None, limit: Limit = 100) -> Response:
+        return JSONResponse(records.dispatches(since=_text(since), limit=limit))
 
     @router.get("/callbacks", response_model=list[CallRecord], tags=["call-backs"], summary="Who is to be called back")
     def get_callbacks() -> Response:
-        """Calls abandoned by a caller who can be called, until somebody called or dismissed them; oldest first."""
-        return _rows(records.callbacks(), "")
+        """Calls lost before anybody spoke, of callers who can be called; oldest first, until called or dismissed."""
+        return JSONResponse(records.callbacks())
 
     return router
 
@@ -91,28 +81,6 @@ def _text(since: AwareDatetime | None) -> str | None:
         return None
     moment = since.astimezone(UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
-
-
-def _count(limit: int | None, accept: str) -> int | None:
-    if accept == NDJSON:
-        return limit
-    return min(limit or 100, MAX_ROWS)
-
-
-def _rows(rows: Iterable[Row], accept: str) -> Response:
-    if accept == NDJSON:
-        return StreamingResponse(_lines(rows), media_type=NDJSON)
-    return JSONResponse(_list(rows))
-
-
-def _list(rows: Iterable[Row]) -> list[dict[str, object]]:
-    return [shown(row) for row in rows]
-
-
-def _lines(rows: Iterable[Row]) -> Iterator[str]:
-    remaining = iter(rows)
-    while chunk := list(islice(remaining, _CHUNK_ROWS)):
-        yield "".join(json.dumps(shown(row), ensure_ascii=False) + "\n" for row in chunk)
 
 
 def _known(records: RecordsView, call_id: str) -> Row:

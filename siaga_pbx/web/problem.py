@@ -26,8 +26,12 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
-def answer_with_problems(app: FastAPI) -> None:
-    """Have every error of the app answered so."""
+def answer_with_problems(app: FastAPI, outage: type[Exception]) -> None:
+    """Have every error of the app answered so. `outage` is what reading the records raises when it is not possible."""
+
+    @app.exception_handler(outage)
+    async def _outage(_: Request, error: Exception) -> JSONResponse:
+        return problem(503, f"the records cannot be read now: {error}")
 
     @app.exception_handler(Refused)
     async def _refused(_: Request, error: Refused) -> JSONResponse:

@@ -1,59 +1,44 @@
 """What the HTTP side reads of the records, and its form: rows whose keys are the column names of the tables.
 
-The reader is called in worker threads. The models below only describe the rows in OpenAPI: rows are sent as they are
-read, and a test compares the models with the tables.
+The models below only describe the rows in OpenAPI: rows are sent as they are read, and a test compares the models with
+the tables.
 """
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from pydantic import BaseModel, Field, JsonValue
 
 Row: TypeAlias = Mapping[str, object]
 
-_JSON_COLUMNS = ("data", "message")
-
 
 class RecordsView(Protocol):
-    """Reads of the records, oldest first; `limit` keeps the newest rows. Thread-safe; blocks."""
+    """Reads of the records, in worker threads: `siaga_pbx.records.reader.Reader` serves.
 
-    def calls(self, since: str | None = None, limit: int | None = None) -> Iterable[Row]:
-        """Calls that arrived at `since` or later."""
+    Rows come oldest first with their JSON columns decoded; `since` is UTC text; `limit` keeps the newest.
+    """
 
-    def call(self, call_id: str) -> Row | None:
+    def calls(self, *, since: str | None = None, limit: int | None = None) -> Sequence[Row]:
+        """Calls by their time of arrival."""
+
+    def call(self, id: str) -> Row | None:
         """One call."""
 
-    def events(self, call_id: str) -> Iterable[Row]:
+    def events(self, *, call_id: str | None = None) -> Sequence[Row]:
         """The steps of a call."""
 
-    def dispatches(
-        self, since: str | None = None, limit: int | None = None, call_id: str | None = None
-    ) -> Iterable[Row]:
-        """Dispatches made at `since` or later."""
-
     def incidents(
-        self, since: str | None = None, limit: int | None = None, call_id: str | None = None
-    ) -> Iterable[Row]:
-        """Incidents opened at `since` or later."""
+        self, *, call_id: str | None = None, since: str | None = None, limit: int | None = None
+    ) -> Sequence[Row]:
+        """Incidents by the time they were opened."""
 
-    def callbacks(self) -> Iterable[Row]:
-        """The call-back list: calls abandoned by callers who can be called back, not yet called nor dismissed."""
+    def dispatches(
+        self, *, call_id: str | None = None, since: str | None = None, limit: int | None = None
+    ) -> Sequence[Row]:
+        """Dispatches by the time they were made."""
 
-
-def shown(row: Row) -> dict[str, object]:
-    """A row as it is given out: JSON that a column holds as text becomes JSON itself."""
-    return {key: _parsed(value) if key in _JSON_COLUMNS else value for key, value in row.items()}
-
-
-def _parsed(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        parsed: object = json.loads(value)
-    except ValueError:
-        return value
-    return parsed
+    def callbacks(self) -> Sequence[Row]:
+        """The call-back list: calls that were lost and can be called back, neither called nor dismissed yet."""
 
 
 class CallRecord(BaseModel):

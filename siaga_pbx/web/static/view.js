@@ -46,7 +46,9 @@ export function showAlarms(alarms) {
 }
 
 export function showCalls(calls, signedIn, act) {
-  show(byId("calls"), calls, (call) => call.id, (call) =>
+  const waits = (call) => call.state !== "talking"; // those nobody talks to stand first, each part oldest first
+  const sorted = [...calls].sort((one, other) => waits(other) - waits(one));
+  show(byId("calls"), sorted, (call) => call.id, (call) =>
     element("tr", {},
       element("td", {}, pill(words(call.state), CALL_TONES[call.state])),
       element("td", { class: "num" }, age(call.received_at)),
@@ -105,11 +107,12 @@ export function showCallbacks(calls, signedIn, act) {
 }
 
 export function showLinks(status) {
-  const link = (name, up, good, bad) => ({ name, tone: up === null ? "" : up ? "good" : "bad", text: up === null ? "not checked" : up ? good : bad });
+  const link = (name, up, good, bad, unknown) =>
+    ({ name, tone: up === null ? "" : up ? "good" : "bad", text: up === null ? unknown : up ? good : bad });
   const links = [
-    ...status.trunks.map((trunk) => link(`Trunk ${trunk.id}`, trunk.up, "up", "down")),
-    link("Broker", status.mqtt_connected, "connected", "not connected"),
-    ...status.agencies.map((agency) => link(agency.name || agency.id, agency.online, "online", "offline")),
+    ...status.trunks.map((trunk) => link(`Trunk ${trunk.id}`, trunk.up, "up", "down", "not checked")),
+    link("Broker", status.mqtt_connected, "connected", "not connected", "not known"),
+    ...status.agencies.map((agency) => link(agency.name || agency.id, agency.online, "online", "offline", "not heard of")),
     { name: "Journal", tone: status.journal_pending ? "bad" : "good", text: status.journal_pending ? `${status.journal_pending} waiting` : "empty" },
   ];
   show(byId("links"), links, (one) => one.name, (one) => element("li", {}, one.name, pill(one.text, one.tone)));

@@ -1,0 +1,211 @@
+"""The command `siaga-pbx`: its surface. What a command does is in `siaga_pbx.commands`, imported when it runs.
+
+Exit codes: 0 well, 1 not, 2 misuse. An error is one line on stderr.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from siaga_pbx.commands.failures import Failed
+
+# Plain help: the rich one takes 0.3 s to import.
+app = typer.Typer(
+    name="siaga-pbx",
+    help="The daemon of a city's 112 emergency centre, and the commands around it.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="Default: $SIAGA_CONFIG, config/siaga.toml, /etc/siaga-pbx/siaga.toml."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="T", help="From then on: a time (ISO 8601), or an age such as 15m, 2h.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Only the newest N.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    os.umask(0o077)  # whatever is written holds callers' data
+    try:
+        code = app(args=arguments, prog_name="siaga-pbx", standalone_mode=False)
+        sys.stdout.flush()
+    except (Failed, TyperException) as error:
+        return _fail(error, error.exit_code)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _fail(error: Exception, code: int) -> int:
+    message = error.format_message() if isinstance(error, TyperException) else str(error)
+    if isinstance(error, TyperException):
+        message += " See --help."
+    sys.stderr.write(f"siaga-pbx: {' '.join(message.split())}\n")
+    return code
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"siaga-pbx {version('siaga-pbx')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _siaga_pbx(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Show it.")] = False,
+) -> None:
+    """The daemon of a city's 112 emergency centre, and the commands around it."""
+
+
+@app.command()
+def run(config: Config = None) -> int:
+    """The daemon: SIGTERM drains it, SIGHUP reloads."""
+    from siaga_pbx.commands import daemon
+
+    return daemon.run(config)
+
+
+@app.command()
+def media(
+    config: Config = None,
+    index: Annotated[int, typer.Option("--index", metavar="N", min=0, help="Which of the workers.")] = 0,
+) -> int:
+    """One media worker (`run` starts its own)."""
+    from siaga_pbx.commands import daemon
+
+    return daemon.media(config, index)
+
+
+@app.command()
+def check_config(config: Config = None) -> int:
+    """Check the configuration: every error at once."""
+    from siaga_pbx.commands import daemon
+
+    return daemon.check_config(config)
+
+
+@app.command()
+def default_config() -> int:
+    """Print the commented default configuration."""
+    from siaga_pbx.commands import daemon
+
+    return daemon.default_config()
+
+
+@app.command()
+def demo(
+    calls: Annotated[int, typer.Option("--calls", metavar="N", min=1, max=1000, help="How many calls.")] = 6,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep it running, and its files, afterwards.")] = False,
+) -> int:
+    """Show it all working on this machine.
+
+    Trunk callers, seats, broker and agency on loopback, with real audio; exit code 0 only if every call was answered,
+    bridged, recorded and dispatched.
+    """
+    from siaga_pbx.commands import drills
+
+    return drills.demo(calls, keep)
+
+
+@app.command()
+def probe(config: Config = None) -> int:
+    """Make a real test call through the daemon."""
+    from siaga_pbx.commands import drills
+
+    return drills.probe(config)
+
+
+@app.command()
+def status(config: Config = None, json: Json = False, since: Since = None, limit: Limit = None) -> int:
+    """Show the centre now; --since counts calls by outcome."""
+    from siaga_pbx.commands import live
+    from siaga_pbx.commands.common import Selection
+
+    return live.status(config, Selection(json, since, limit))
+
+
+@app.command()
+def seats(config: Config = None, json: Json = False, since: Since = None, limit: Limit = None) -> int:
+    """List the seats; --since: those changed from then on."""
+    from siaga_pbx.commands import live
+    from siaga_pbx.commands.common import Selection
+
+    return live.seats(config, Selection(json, since, limit))
+
+
+@app.command()
+def calls(config: Config = None, json: Json = False, since: Since = None, limit: Limit = None) -> int:
+    """List calls, oldest first.
+
+    The newest 50; with --json or --since every one; with --limit the newest N.
+    """
+    from siaga_pbx.commands import history
+    from siaga_pbx.commands.common import Selection
+
+    return history.calls(config, Selection(json, since, limit))
+
+
+@app.command()
+def dispatches(config: Config = None, json: Json = False, since: Since = None, limit: Limit = None) -> int:
+    """List dispatches, oldest first.
+
+    The newest 50; with --json or --since every one; with --limit the newest N.
+    """
+    from siaga_pbx.commands import history
+    from siaga_pbx.commands.common import Selection
+
+    return history.dispatches(config, Selection(json, since, limit))
+
+
+@app.command()
+def dispatch(
+    call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="A live or ended call (see: calls).")],
+    category: Annotated[str, typer.Option("--category", metavar="ID", help="What it is for, such as fire.")],
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What happened.")] = "",
+    address: Annotated[str | None, typer.Option("--address", metavar="TEXT", help="Where.")] = None,
+    people: Annotated[int | None, typer.Option("--people", metavar="N", min=0, help="How many are affected.")] = None,
+    config: Config = None,
+) -> int:
+    """Dispatch the agencies of a category.
+
+    Exit code 0 once it is committed: from then on it is delivered, whatever fails.
+    """
+    from siaga_pbx.commands.dispatch import dispatch as send
+
+    return send(config, call_id, {"category": category, "note": note, "address": address, "people": people})
+
+
+@app.command()
+def agency(
+    agency_id: Annotated[str, typer.Argument(metavar="ID", help="An [[agency]] of the configuration.")],
+    config: Config = None,
+    auto: Annotated[bool, typer.Option("--auto", help="Answer by itself, for drills.")] = False,
+) -> int:
+    """The agency's end: shows dispatches, answers by key."""
+    from siaga_pbx.commands import agency
+
+    return agency.agency(config, agency_id, auto)
+
+
+@app.command()
+def verify_records(config: Config = None) -> int:
+    """Check that nobody changed what is on record."""
+    from siaga_pbx.commands import evidence
+
+    return evidence.verify_records(config)

@@ -1,0 +1,43 @@
+"""`run`, `media`, `check-config`, `default-config`."""
+
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from siaga_pbx import config
+from siaga_pbx.commands.common import config_path, load_config
+from siaga_pbx.config import ConfigErrors
+
+
+def run(file: Path | None) -> int:
+    """The daemon."""
+    from siaga_pbx import app
+
+    return app.run(config_path(file))
+
+
+def media(file: Path | None, index: int) -> int:
+    """One media worker."""
+    from siaga_pbx.media import worker
+
+    return worker.run_worker(load_config(file), index)
+
+
+def check_config(file: Path | None) -> int:
+    """All errors of the configuration on stderr, one a line; or what it has, in a line."""
+    path = config_path(file)
+    try:
+        loaded = config.load(path)
+    except ConfigErrors as errors:
+        for error in errors.errors:
+            sys.stderr.write(f"{error}\n")
+        return 1
+    parts = ((loaded.trunks, "trunks"), (loaded.seats, "seats"), (loaded.agencies, "agencies"))
+    sys.stdout.write(f"{path}: good: {', '.join(f'{len(rows)} {name}' for rows, name in parts)}\n")
+    return 0
+
+
+def default_config() -> int:
+    """The commented default on stdout."""
+    sys.stdout.write(files("siaga_pbx").joinpath("siaga.default.toml").read_text(encoding="utf-8"))
+    return 0

@@ -1,0 +1,17 @@
+"""`dispatch`: send the agencies of a category to a call's incident."""
+
+import sys
+from pathlib import Path
+
+from siaga_pbx.commands.common import Row, load_config
+from siaga_pbx.commands.source import find_daemon
+
+
+def dispatch(file: Path | None, call_id: str, order: Row) -> int:
+    """Have the running daemon commit and deliver it."""
+    config = load_config(file)
+    daemon = find_daemon(config)
+    assert daemon
+    receipt = daemon.post(f"/api/v1/calls/{call_id}/dispatches", order)
+    sys.stdout.write(f"{receipt}\n")
+    return 0
