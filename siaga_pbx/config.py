@@ -126,12 +126,10 @@ def load(path: Path) -> Config:
     """Read the configuration and its dialplan. Raises `ConfigErrors` with every error of both files."""
     reader = _Reader(path.absolute())
     centre = reader.section("centre", Centre, required=True)
-    dialplan: Dialplan | None = None
-    dialplan_path: Path | None = None
+    dialplan_path = reader.relative(centre.dialplan) if centre is not None else reader.dialplan_of_a_broken_centre()
+    dialplan = reader.other_file(dialplan_path, Dialplan) if dialplan_path is not None else None
     if centre is not None:
-        dialplan_path = reader.relative(centre.dialplan)
         centre = centre.model_copy(update={"dialplan": dialplan_path})
-        dialplan = reader.other_file(dialplan_path, Dialplan)
     media = reader.section("media", Media)
     records = reader.section("records", Records, required=True)
     parts: dict[str, object] = {
@@ -190,7 +188,10 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.errors: list[ConfigError] = []
-        self.data = self._read(path)
+        data = self._read(path)
+        if data is None:
+            raise ConfigErrors(self.errors)
+        self.data = data
 
     def error(self, key: str, found: str, accepted: str, file: Path | None = None) -> None:
         self.errors.append(ConfigError(file or self.path, key, found, accepted))
@@ -212,10 +213,16 @@ class _Reader:
         read = (self._validate(entry, model, f"{name}[{i}]", self.path) for i, entry in enumerate(entries))
         return tuple(entry for entry in read if entry is not None)
 
+    def dialplan_of_a_broken_centre(self) -> Path | None:
+        """The dialplan is read even so: all errors at once."""
+        match self.data.get("centre"):
+            case {"dialplan": str(name)}:
+                return self.relative(Path(name))
+        return None
+
     def other_file(self, path: Path, model: type[SectionT]) -> SectionT | None:
-        before = len(self.errors)
         data = self._read(path)
-        return None if len(self.errors) > before else self._validate(data, model, "", path)
+        return None if data is None else self._validate(data, model, "", path)
 
     def refuse_unknown_sections(self, known: tuple[str, ...]) -> None:
         for name in self.data:
@@ -231,7 +238,7 @@ class _Reader:
                 self.error(".".join(part for part in (prefix, key) if part), found, accepted, file)
             return None
 
-    def _read(self, path: Path) -> dict[str, Any]:
+    def _read(self, path: Path) -> dict[str, Any] | None:
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -242,7 +249,7 @@ class _Reader:
             self.error("(syntax)", str(error), "TOML 1.0", path)
         else:
             return {key: self._resolve(value, key, path) for key, value in data.items()}
-        raise ConfigErrors(self.errors)
+        return None
 
     def _resolve(self, value: Any, key: str, file: Path) -> Any:
         """Replace `{ env = "NAME" }` and `{ file = "path" }` by what they name."""
