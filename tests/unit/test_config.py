@@ -182,4 +182,4 @@ def test_an_agencys_own_file_needs_three_tables_only(tmp_path: Path) -> None:
 def test_a_configuration_is_frozen(folder: Path) -> None:
     loaded: Config = load(folder / "config" / "siaga.toml")
     with pytest.raises(ValueError, match="frozen"):
-        loaded.centre.id = "other"
+        loaded.__setattr__("seats", ())
