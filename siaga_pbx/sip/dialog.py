@@ -1,6 +1,6 @@
 """Dialogs (RFC 3261 12): who the two sides are, the way to the other, and the order of requests."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from siaga_pbx.sip.flow import Way
 from siaga_pbx.sip.headers import NameAddr
@@ -26,7 +26,6 @@ class Dialog:
     routes: tuple[NameAddr, ...] = ()
     local_cseq: int = 0
     remote_cseq: int | None = None
-    host_in_dialog: str = field(default="")
 
     def next_request(self, method: str) -> Request:
         """The next request in the dialog, with all but Via, Contact and a body (RFC 3261 12.2.1.1)."""
@@ -61,10 +60,10 @@ class Dialog:
         self.remote_cseq = cseq
         return True
 
-    def retarget(self, contact: Uri | None) -> None:
-        """A target refresh (RFC 3261 12.2.1.2). Without a Contact, or with our own in it, the target stays."""
-        if contact is not None and not self.is_ourselves(contact):
-            self.target = contact
+    def retarget(self, contact: NameAddr | None) -> None:
+        """A target refresh (RFC 3261 12.2.1.2). Without a usable Contact, or with our own in it, it stays."""
+        if contact is not None and contact.uri.scheme in ("sip", "sips") and not self.is_ourselves(contact.uri):
+            self.target = contact.uri
 
     def is_ourselves(self, uri: Uri) -> bool:
         return (uri.host, uri.port or 5060) == self.contact
@@ -81,7 +80,7 @@ class Dialog:
         self.remote_tag = response.to.tag or ""
         self.remote = response.headers.get("To") or self.remote
         self.routes = tuple(reversed(response.record_routes))
-        self.retarget(contact_of(response))
+        self.retarget(response.contact)
 
 
 def accept_dialog(request: Request, local_tag: str, way: Way, contact: tuple[str, int]) -> Dialog:
@@ -98,9 +97,9 @@ def accept_dialog(request: Request, local_tag: str, way: Way, contact: tuple[str
         routes=tuple(request.record_routes),
         remote_cseq=request.cseq.number,
     )
-    dialog.retarget(contact_of(request))
+    dialog.retarget(request.contact)
     return dialog
 
 
 def _is_loose(route: NameAddr) -> bool:
-    return any(name.lower() == "lr" for name, _ in route.uri.params)
+    return route.uri.param("lr") is not None

@@ -22,10 +22,6 @@ class Flow:
     remote: Address
     connection: int | None = None
 
-    def toward(self, host: str, port: int) -> "Flow":
-        """The flow from the same UDP socket to another address."""
-        return replace(self, remote=(host, port))
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -44,6 +40,13 @@ Way: TypeAlias = Flow | Target
 def host_of(way: Way) -> str:
     """The numeric address at the other end."""
     return way.host if isinstance(way, Target) else way.remote[0]
+
+
+def toward(way: Way, host: str, port: int) -> Way:
+    """The same way to another address, from the same socket."""
+    if isinstance(way, Target):
+        return replace(way, host=host, port=port)
+    return way if way.remote == (host, port) else replace(way, remote=(host, port))
 
 
 def reliable(way: Way) -> bool:

@@ -7,9 +7,9 @@ from siaga_pbx.sip.access import Peer
 from siaga_pbx.sip.deadlines import Alarm
 from siaga_pbx.sip.dialog import Dialog
 from siaga_pbx.sip.events import LegId
-from siaga_pbx.sip.flow import Flow, Way
+from siaga_pbx.sip.flow import Way
 from siaga_pbx.sip.message import Request
-from siaga_pbx.sip.options import Account
+from siaga_pbx.sip.options import Invite
 from siaga_pbx.sip.sdp import Sdp
 from siaga_pbx.sip.transaction import InviteClient, InviteServer, Server
 
@@ -31,7 +31,7 @@ class Phase(Enum):
 
 @dataclass(slots=True, eq=False)
 class Unacked:
-    """A 2xx to an INVITE, sent until its ACK comes (RFC 3261 13.3.1.4), on a reliable transport too: it is end to end."""
+    """A 2xx to an INVITE, sent until its ACK comes, on a reliable transport too: it is end to end."""
 
     data: bytes
     way: Way
@@ -41,35 +41,60 @@ class Unacked:
     alarm: Alarm
 
 
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """Their INVITE. `offerless`: our offer goes into the 200, their answer comes in the ACK."""
+
+    request: Request
+    transaction: InviteServer
+    offerless: bool
+
+
 @dataclass(slots=True, eq=False)
 class Leg:
     """Mutable, and touched by the core only."""
 
     id: LegId
     peer: Peer | None
-    dialog: Dialog
     phase: Phase
-    source: Flow | None = None
-    account: Account | None = None
-    challenges: int = 0
-    """How many challenges the request under way has answered."""
-    invite: InviteServer | None = None
-    """Their INVITE, until it has its final response."""
-    request: Request | None = None
-    """That INVITE, or ours."""
+    dialog: Dialog
+    home: Way
+    """Where the INVITE came from, or went to."""
+    direct: bool
+    """No NAT was seen between us and the peer."""
+
+    confirmed: bool = True
+    """False on a server leg until the ACK to our 200."""
+    incoming: Incoming | None = None
+    """Their INVITE, while INCOMING."""
+
+    call: Invite | None = None
+    """Our INVITE."""
     calling: InviteClient | None = None
-    """Our INVITE, until it has its final response; a re-INVITE too."""
+    """Its transaction, or that of a re-INVITE of ours, until the final response."""
+    cancelled: bool = False
+    """Its CANCEL is sent."""
     early: Sdp | None = None
+    """The answer of a provisional response."""
+    authorization: tuple[str, str] | None = None
+    """The header that answered the last challenge."""
+    challenges: int = 0
+    """How many challenges were answered in a row."""
+
     unacked: dict[int, Unacked] = field(default_factory=dict)
+    """Our 2xx that wait for their ACK, by CSeq."""
     acks: dict[tuple[str, int], bytes] = field(default_factory=dict)
-    """Every ACK that was sent, by To tag and CSeq: a 2xx that comes again is answered with it."""
+    """Our ACKs, by To tag and CSeq: a 2xx that comes again is answered with the same."""
     offered: tuple[InviteServer | Server, Request] | None = None
     """Their re-INVITE or UPDATE that the user has not answered."""
     wanted: Sdp | None = None
-    """Our own offer that waits for the dialog to be free."""
+    """Our offer that waits for the dialog to be free."""
     reason: str | None = None
-    """The Reason header of a BYE or CANCEL that is held back."""
+    """The Reason of a BYE or CANCEL that is held back."""
     alarm: Alarm | None = None
-    """The one thing this phase waits for: the next 180, the end of a CANCEL's grace, the retry of an offer."""
-    bye_held: bool = False
-    """A BYE that waits for the ACK to our 200 (RFC 3261 15)."""
+    """What the phase waits for: the next 180, the end of a CANCEL's grace, our turn to offer again."""
+
+    def stop_waiting(self) -> None:
+        if self.alarm is not None:
+            self.alarm.at = None
+            self.alarm = None

@@ -7,14 +7,13 @@ MAX_SERVER_TRANSACTIONS = 100_000
 """Three requests a call, 500 calls a second, for the 32 s that a transaction stays, twice over. More are dropped."""
 
 
-def server_key(request: Request) -> ServerKey:
-    """What a request is matched by. ACK and CANCEL are matched to their INVITE.
+def server_key(request: Request, method: str) -> ServerKey:
+    """What a request is matched by; ACK and CANCEL are looked up as INVITE.
 
     RFC 3261 17.2.3 asks for branch, sent-by and method. Call-ID, From tag and CSeq are added: pyVoIP answers a
     challenge with the branch of the request that was challenged, and phones older than RFC 3261 have none to speak of.
     """
     cseq, via = request.cseq, request.via
-    method = "INVITE" if request.method in ("ACK", "CANCEL") else request.method
     return (method, cseq.number, request.call_id, request.from_.tag or "", via.branch or "", via.host, via.port or 0)
 
 
@@ -45,7 +44,7 @@ class Table:
         return self._server.get(key)
 
     def is_merged(self, key: ServerKey) -> bool:
-        """Whether a request out of a dialog came already another way (RFC 3261 8.2.2.2): with another branch or sender."""
+        """Whether a request out of a dialog came already another way (RFC 3261 8.2.2.2): another branch or sender."""
         return self._unique.get(key[:4], key) != key
 
     def add(self, transaction: InviteClient | Client | InviteServer | Server) -> None:

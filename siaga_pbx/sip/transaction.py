@@ -1,6 +1,6 @@
 """The four transactions of RFC 3261 17 with RFC 6026. A state owns its deadlines: entering one drops the last one's.
 
-Each machine returns what to do: Send and Counted for the shell, Deliver and TimedOut for the transaction's user. The 2xx
+Each machine returns what to do: Send and Counted for the shell, Deliver for the transaction's user. The 2xx
 to an INVITE and its ACK are the dialog's, not a transaction's (RFC 3261 13.2.2.4, 13.3.1.4).
 """
 
@@ -43,25 +43,27 @@ class Timer(Enum):
     CANCELLED = auto()
 
 
+class Lost(Enum):
+    """Why no final response will come, by the status that it counts as (RFC 3261 8.1.3.1)."""
+
+    SILENCE = 408
+    NO_WAY = 503
+
+
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """A response for the transaction's user."""
+    """A response, or the lack of one, for the transaction's user."""
 
-    response: Response
-
-
-@dataclass(frozen=True, slots=True)
-class TimedOut:
-    """No final response came in time: 408 to the user (487 if it had cancelled)."""
+    response: Response | Lost
 
 
 ClientKey: TypeAlias = tuple[str, str]
 """Branch and method."""
 ServerKey: TypeAlias = tuple[str, int, str, str, str, str, int]
 """Method, CSeq, Call-ID and From tag (what makes the request unique); branch, host and port of the top Via."""
-Answer: TypeAlias = Callable[[Response | None, float], None]
-"""The user of a client transaction: gets each response, or None when no final one came in time."""
-Step: TypeAlias = Send | Counted | Deliver | TimedOut
+Answer: TypeAlias = Callable[[Response | Lost, float], None]
+"""The user of a client transaction: gets each response, or why no final one will come."""
+Step: TypeAlias = Send | Counted | Deliver
 
 SENT_AGAIN = Counted("retransmission", "sent")
 RECEIVED_AGAIN = Counted("retransmission", "received")
@@ -145,6 +147,13 @@ class InviteClient(Transaction):
             case _:
                 return []
 
+    def lose(self) -> list[Step]:
+        """There is no way to the peer. One that answered already is not given up: it may answer another way."""
+        if self.state is not State.CALLING:
+            return []
+        self._enter(State.TERMINATED)
+        return [Deliver(Lost.NO_WAY)]
+
     def cancel(self, now: float) -> None:
         """A CANCEL went out: without a final response in 64*T1 the call counts as cancelled (RFC 3261 9.1)."""
         if self.state is State.PROCEEDING:
@@ -156,7 +165,7 @@ class InviteClient(Transaction):
                 return self._send_again(Timer.A, now, 2 * self.interval)
             case Timer.B | Timer.CANCELLED:
                 self._enter(State.TERMINATED)
-                return [TimedOut()]
+                return [Deliver(Lost.SILENCE)]
             case Timer.D | Timer.M:
                 self._enter(State.TERMINATED)
         return []
@@ -188,6 +197,13 @@ class Client(Transaction):
             case _:
                 return [RECEIVED_AGAIN]
 
+    def lose(self) -> list[Step]:
+        """There is no way to the peer."""
+        if self.state not in (State.TRYING, State.PROCEEDING):
+            return []
+        self._enter(State.TERMINATED)
+        return [Deliver(Lost.NO_WAY)]
+
     def expire(self, now: float) -> list[Step]:
         match self._due(now):
             case Timer.E if self.state is State.PROCEEDING:
@@ -196,7 +212,7 @@ class Client(Transaction):
                 return self._send_again(Timer.E, now, min(2 * self.interval, self.timers.t2))
             case Timer.F:
                 self._enter(State.TERMINATED)
-                return [TimedOut()]
+                return [Deliver(Lost.SILENCE)]
             case Timer.K:
                 self._enter(State.TERMINATED)
         return []
@@ -207,11 +223,11 @@ class InviteServer(Transaction):
     """RFC 3261 17.2.1 and RFC 6026 8.5: PROCEEDING, ACCEPTED or COMPLETED, CONFIRMED, TERMINATED.
 
     `data` is the last response; the 100 is sent at once by whoever makes the transaction, through `respond`.
-    `leg` is the leg's name, for a CANCEL or ACK that is matched to this transaction.
+    `tag` is our tag in its dialog, for a CANCEL or ACK that is matched to this transaction.
     """
 
     key: ServerKey
-    leg: str
+    tag: str
 
     def __post_init__(self) -> None:
         self._enter(State.PROCEEDING)

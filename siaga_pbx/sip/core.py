@@ -1,0 +1,207 @@
+"""What the parts of the stack share: the legs, the transactions, the deadlines, the outputs of the present input."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from siaga_pbx.sip.access import Access
+from siaga_pbx.sip.deadlines import Alarm, Deadlines
+from siaga_pbx.sip.dialog import Dialog
+from siaga_pbx.sip.events import By, Ended, LegId, Output, Send
+from siaga_pbx.sip.flow import Address, Flow, Way
+from siaga_pbx.sip.headers import NameAddr
+from siaga_pbx.sip.leg import Leg, Phase
+from siaga_pbx.sip.message import Request, Response, make_response
+from siaga_pbx.sip.options import Entropy, StackSettings
+from siaga_pbx.sip.sdp import Sdp
+from siaga_pbx.sip.table import Table, server_key
+from siaga_pbx.sip.transaction import Answer, Client, Deliver, InviteClient, InviteServer, Server, State, Step
+from siaga_pbx.sip.ways import way_back, way_in_dialog
+
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER"
+RETRY_AFTER_S = 10
+"""The random wait that a request gets which came while another was open is below this (RFC 3261 14.2)."""
+
+AnyTransaction: TypeAlias = InviteClient | Client | InviteServer | Server
+Extra: TypeAlias = tuple[tuple[str, str], ...]
+
+
+class Core:
+    """Parts call each other through it and add to `out`; the stack hands `out` over when the input is done."""
+
+    __slots__ = ("_entropy", "access", "deadlines", "dialogs", "legs", "out", "settings", "table")
+
+    def __init__(self, settings: StackSettings, entropy: Entropy) -> None:
+        self._entropy = entropy
+        self.settings = settings
+        self.access = Access(settings.trunks, settings.own_hosts)
+        self.table = Table()
+        self.deadlines = Deadlines()
+        self.legs: dict[LegId, Leg] = {}
+        """By the user's name, until Ended or Failed."""
+        self.dialogs: dict[str, Leg] = {}
+        """By our tag, until nothing more is owed to the wire."""
+        self.out: list[Output] = []
+
+    def take(self) -> list[Output]:
+        out, self.out = self.out, []
+        return out
+
+    # Names and numbers
+
+    def token(self, size: int = 12) -> str:
+        """A name that nobody guesses (RFC 3261 19.3 asks tags for 32 random bits; DESIGN 3.1 for 64)."""
+        return self._entropy(size).hex()
+
+    def below(self, limit: int) -> int:
+        """A random number from 0 to below limit."""
+        return int.from_bytes(self._entropy(4), "big") % limit
+
+    def alarm(self, at: float, ring: Callable[[float], None]) -> Alarm:
+        alarm = Alarm(at, ring)
+        self.deadlines.watch(alarm)
+        return alarm
+
+    # Transactions
+
+    def carry_out(self, transaction: AnyTransaction, steps: list[Step], now: float) -> None:
+        """Does what a machine returned, and keeps table and deadlines in step with its state."""
+        for step in steps:
+            if not isinstance(step, Deliver):
+                self.out.append(step)
+            elif isinstance(transaction, InviteClient | Client):
+                transaction.answer(step.response, now)
+        if transaction.state is State.TERMINATED:
+            self.table.remove(transaction)
+        else:
+            self.deadlines.watch(transaction)
+
+    def send(self, request: Request, way: Way, answer: Answer, now: float) -> None:
+        """A request other than INVITE and ACK, in a transaction of its own: adds our Via."""
+        branch = self._add_via(request, way)
+        self._start(Client(way, bytes(request), self.settings.timers, (branch, request.method), answer), now)
+
+    def send_invite(self, request: Request, way: Way, answer: Answer, now: float) -> InviteClient:
+        branch = self._add_via(request, way)
+        key = (branch, "INVITE")
+        transaction = InviteClient(way, bytes(request), self.settings.timers, key, answer, request)
+        self._start(transaction, now)
+        return transaction
+
+    def _start(self, transaction: InviteClient | Client, now: float) -> None:
+        self.table.add(transaction)
+        self.carry_out(transaction, transaction.start(now), now)
+
+    def send_cancel(self, request: Request, way: Way, answer: Answer, now: float) -> None:
+        """A CANCEL: it has the Via of its INVITE (RFC 3261 9.1)."""
+        key = (request.via.branch or "", "CANCEL")
+        self._start(Client(way, bytes(request), self.settings.timers, key, answer), now)
+
+    def send_ack(self, request: Request, way: Way) -> bytes:
+        """The ACK to a 2xx: outside any transaction (RFC 3261 13.2.2.4). Returns the bytes, to be sent again."""
+        self._add_via(request, way)
+        data = bytes(request)
+        self.out.append(Send(way, data))
+        return data
+
+    def _add_via(self, request: Request, way: Way) -> str:
+        branch = f"z9hG4bK{self.token()}"
+        host, port = self.settings.contact_for(way)
+        # rport: the answer comes back to the port that we sent from (RFC 3581).
+        via = f"SIP/2.0/{way.transport.upper()} {bracketed(host)}:{port};branch={branch};rport"
+        request.headers.prepend("Via", via)
+        return branch
+
+    # Responses
+
+    def serve(self, request: Request, flow: Flow) -> Server:
+        """The server transaction of a request other than INVITE; `respond` next."""
+        transaction = Server(way_back(request, flow), b"", self.settings.timers, server_key(request, request.method))
+        self.table.add(transaction)
+        return transaction
+
+    def serve_invite(self, request: Request, flow: Flow, tag: str) -> InviteServer:
+        """That of an INVITE, `tag` being ours in its dialog; `respond` next, with 100 or more."""
+        key = server_key(request, "INVITE")
+        transaction = InviteServer(way_back(request, flow), b"", self.settings.timers, key, tag)
+        self.table.add(transaction)
+        return transaction
+
+    def respond(self, transaction: InviteServer | Server, response: Response, now: float) -> bytes:
+        data = bytes(response)
+        if isinstance(transaction, InviteServer):
+            steps = transaction.respond(response.status, data, now)
+        else:
+            steps = transaction.respond(data, now)
+        self.carry_out(transaction, steps, now)
+        return data
+
+    def reply(
+        self, request: Request, flow: Flow, status: int, now: float, headers: Extra = (), to_tag: str = ""
+    ) -> None:
+        """Answers a request other than INVITE at once."""
+        transaction = self.serve(request, flow)
+        self.respond(transaction, self.response(request, status, to_tag, headers), now)
+
+    def response(
+        self, request: Request, status: int, to_tag: str = "", headers: Extra = (), sdp: Sdp | None = None
+    ) -> Response:
+        """A response; one that is not provisional gets a To tag if the request had none."""
+        tag = to_tag or (None if status == 100 or request.to.tag else self.token())
+        body, content_type = (str(sdp).encode(), "application/sdp") if sdp is not None else (b"", None)
+        extra = (("Server", self.settings.user_agent), *headers)
+        return make_response(request, status, None, tag, extra, body, content_type)
+
+    # Legs
+
+    def contact(self, dialog: Dialog) -> str:
+        """Our Contact in a dialog."""
+        return contact_header(dialog.contact, dialog.way)
+
+    def add(self, leg: Leg) -> None:
+        self.legs[leg.id] = leg
+        self.dialogs[leg.dialog.local_tag] = leg
+
+    def retarget(self, leg: Leg, contact: NameAddr | None) -> None:
+        """A target refresh."""
+        leg.dialog.retarget(contact)
+        self.find_way(leg)
+
+    def find_way(self, leg: Leg) -> None:
+        """The dialog's way, after its target, its route set or its home changed."""
+        dialog = leg.dialog
+        dialog.way = way_in_dialog(dialog.next_hop(), leg.home, leg.peer, leg.direct, self.access)
+
+    def end(self, leg: Leg, by: By, status: int | None, reason: str | None, now: float) -> None:
+        """Tells the user, once; what is owed to the wire goes on until `release`."""
+        self.close(leg)
+        if leg.offered is not None:
+            # RFC 3261 15.1.2: what is pending in a dialog that ends is answered 487.
+            transaction, request = leg.offered
+            leg.offered = None
+            self.respond(transaction, self.response(request, 487), now)
+        self.out.append(Ended(leg.id, by, status, reason))
+
+    def close(self, leg: Leg) -> None:
+        """The user knows the leg no more."""
+        self.legs.pop(leg.id, None)
+        leg.phase = Phase.LEAVING
+        leg.wanted = None
+        leg.stop_waiting()
+
+    def release(self, leg: Leg) -> None:
+        """Nothing more is owed to the wire."""
+        self.dialogs.pop(leg.dialog.local_tag, None)
+        for unacked in leg.unacked.values():
+            unacked.alarm.at = None
+        leg.unacked.clear()
+
+
+def contact_header(address: Address, way: Way) -> str:
+    host, port = address
+    parameter = "" if way.transport == "udp" else f";transport={way.transport}"
+    return f"<sip:siaga@{bracketed(host)}:{port}{parameter}>"
+
+
+def bracketed(host: str) -> str:
+    """An IPv6 address as a URI or Via has it."""
+    return f"[{host}]" if ":" in host else host
