@@ -186,9 +186,18 @@ def parse_head(data: bytes) -> Head:
     lines = _lines(data, repairs)
     if len(lines) > MAX_HEADER_LINES:
         raise RemoteError("too-many-headers", status=513)
+    return Head(lines[0], _fields(lines[1:], repairs), repairs)
+
+
+def parse_fields(data: bytes) -> Headers:
+    """Headers without a start line, as a part of a multipart body has them. Never raises; bad lines are left out."""
+    return _fields(_lines(data, [])[:MAX_HEADER_LINES], [])
+
+
+def _fields(lines: list[str], repairs: list[str]) -> Headers:
     fields: list[tuple[str, str, str]] = []
     usual = KEYS.get
-    for line in lines[1:]:
+    for line in lines:
         name, colon, value = line.partition(":")
         key = usual(name)
         if key is None:
@@ -201,7 +210,7 @@ def parse_head(data: bytes) -> Head:
             fields.append((key, name, value.strip()))
         else:
             repairs.append("header-line")
-    return Head(lines[0], Headers.of_lines(fields), repairs)
+    return Headers.of_lines(fields)
 
 
 def _lines(data: bytes, repairs: list[str]) -> list[str]:
