@@ -4,30 +4,32 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from siaga_pbx import config
+from siaga_pbx import config as configuration
 from siaga_pbx.commands.common import config_path, load_config
 from siaga_pbx.config import ConfigErrors
 
 
 def run(file: Path | None) -> int:
     """The daemon."""
+    path = config_path(file)
     from siaga_pbx import app
 
-    return app.run(config_path(file))
+    return app.run(path)
 
 
 def media(file: Path | None, index: int) -> int:
     """One media worker."""
+    config = load_config(file)
     from siaga_pbx.media import worker
 
-    return worker.run_worker(load_config(file), index)
+    return worker.run_worker(config, index)
 
 
 def check_config(file: Path | None) -> int:
     """All errors of the configuration on stderr, one a line; or what it has, in a line."""
     path = config_path(file)
     try:
-        loaded = config.load(path)
+        loaded = configuration.load(path)
     except ConfigErrors as errors:
         for error in errors.errors:
             sys.stderr.write(f"{error}\n")

@@ -14,6 +14,7 @@ def demo(calls: int, keep: bool) -> int:
 
 def probe(file: Path | None) -> int:
     """One test call through the running daemon; 0 when its own audio came back."""
+    config = load_config(file)
     from siaga_pbx import probe
 
-    return probe.run(load_config(file))
+    return probe.run(config)

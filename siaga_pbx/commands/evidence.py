@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from siaga_pbx.commands.common import load_config
-from siaga_pbx.commands.source import records
+from siaga_pbx.commands.onrecord import records
 from siaga_pbx.records.verify import verify
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from siaga_pbx.commands.common import Row, Selection, load_config, zone_of
+from siaga_pbx.commands.onrecord import records
 from siaga_pbx.commands.output import print_json, print_table
-from siaga_pbx.commands.source import records
 from siaga_pbx.commands.times import between, duration, local
 
 TABLE_ROWS = 50

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from siaga_pbx.commands.common import Row, Selection, load_config
 from siaga_pbx.commands.output import print_json, print_table
-from siaga_pbx.commands.source import live_status, records
+from siaga_pbx.commands.running import running_daemon
 from siaga_pbx.commands.times import between, duration
+from siaga_pbx.config import Config
 
 _SEATS = ("id", "name", "state", "for", "reason", "call", "skills")
 
@@ -15,10 +16,12 @@ _SEATS = ("id", "name", "state", "for", "reason", "call", "skills")
 def status(file: Path | None, selection: Selection) -> int:
     """Show the centre; --since counts the calls from then on by outcome, --limit bounds the live calls."""
     config = load_config(file)
-    shown = dict(live_status(config))
+    shown = dict(_now(config))
     if selection.limit is not None:
         shown["calls"] = _rows(shown, "calls")[-selection.limit :]
     if (start := selection.start(config)) is not None:
+        from siaga_pbx.commands.onrecord import records
+
         with records(config) as reader:
             shown["outcomes"] = Counter(str(call["outcome"] or "live") for call in reader.calls(since=start))
     if selection.as_json:
@@ -31,7 +34,7 @@ def status(file: Path | None, selection: Selection) -> int:
 def seats(file: Path | None, selection: Selection) -> int:
     """List the seats; --since: those whose state has changed since then."""
     config = load_config(file)
-    shown = live_status(config)
+    shown = _now(config)
     start = selection.start(config) or ""
     rows = [seat for seat in _rows(shown, "seats") if str(seat["since"] or "") >= start]
     rows = rows[-selection.limit :] if selection.limit is not None else rows
@@ -40,6 +43,16 @@ def seats(file: Path | None, selection: Selection) -> int:
     else:
         print_table(_SEATS, [_seat_cells(seat, shown["at"]) for seat in rows], "No seats.")
     return 0
+
+
+def _now(config: Config) -> Row:
+    """By the daemon or, when none runs, by what it left; the database's libraries take a second to import."""
+    with running_daemon(config) as daemon:
+        if daemon is not None:
+            return daemon.get("/api/v1/status")
+    from siaga_pbx.commands.onrecord import left_behind
+
+    return left_behind(config)
 
 
 def _seat_cells(seat: Row, at: object) -> tuple[object, ...]:

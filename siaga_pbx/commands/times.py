@@ -15,13 +15,13 @@ def parse_since(text: str, now: datetime, zone: ZoneInfo) -> datetime:
 
     Raises `Misused` for anything else.
     """
-    if age := _AGE.fullmatch(text.strip().lower()):
-        return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
     try:
+        if age := _AGE.fullmatch(text.strip().lower()):
+            return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return (moment.replace(tzinfo=zone) if moment.tzinfo is None else moment).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise Misused(f"--since {text!r}: not a time such as 2026-11-24T08:00 nor an age such as 15m, 2h, 7d") from None
-    return (moment.replace(tzinfo=zone) if moment.tzinfo is None else moment).astimezone(UTC)
 
 
 def recorded(moment: datetime) -> str:

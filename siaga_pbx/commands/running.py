@@ -1,0 +1,71 @@
+"""The running daemon, asked through its API."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import httpx
+
+from siaga_pbx.commands.common import Row
+from siaga_pbx.commands.failures import Failed
+from siaga_pbx.config import Config
+from siaga_pbx.web import token
+
+TIMEOUT_S = 10.0
+
+
+@contextmanager
+def running_daemon(config: Config) -> Iterator["Daemon | None"]:
+    """The running daemon of this configuration; None when nothing listens at its address."""
+    headers = {}
+    with suppress(token.TokenError):  # what shows no caller needs none, and else the daemon's refusal says it
+        headers["authorization"] = f"Bearer {token.read(config.token_file)}"
+    # trust_env: nothing of the environment, such as a proxy, gets between us and the daemon.
+    with httpx.Client(base_url=_base_url(config), headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
+        yield Daemon(client) if _answers(client) else None
+
+
+class Daemon:
+    """The API of the running daemon."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def get(self, path: str) -> Row:
+        """What the daemon shows. Raises `Failed` with its reason."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: Row) -> Row:
+        """What the daemon answers once it has done it. Raises `Failed` with its reason."""
+        return self._ask("POST", path, body)
+
+    def _ask(self, method: str, path: str, body: Row | None) -> Row:
+        try:
+            answer = self._client.request(method, path, json=body)
+            content = answer.json() if answer.content else {}
+        except (httpx.HTTPError, ValueError) as error:
+            raise _no_answer(self._client, error) from error
+        if not isinstance(content, dict):
+            raise Failed(f"{self._client.base_url}: not the answer of a siaga-pbx daemon")
+        if not answer.is_success:
+            raise Failed(str(content.get("detail", answer.reason_phrase)))
+        return content
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        client.get("/-/healthy")
+    except httpx.ConnectError:
+        return False
+    except httpx.HTTPError as error:
+        raise _no_answer(client, error) from error
+    return True
+
+
+def _base_url(config: Config) -> str:
+    host, port = config.http.listen.host, config.http.listen.port
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _no_answer(client: httpx.Client, error: Exception) -> Failed:
+    return Failed(f"the daemon at {client.base_url}: {error or type(error).__name__}")
