@@ -15,7 +15,7 @@ let timer = 0;
 
 const act = {
   dispatch(call) {
-    byId("dispatch-for").textContent = [call.caller_number, call.trunk, call.seat_id && `seat ${call.seat_id}`].filter(Boolean).join(" · ");
+    byId("dispatch-for").textContent = [call.state, call.caller_number ?? view.words(call.identity_class), call.trunk, call.seat_id && `seat ${call.seat_id}`].filter(Boolean).join(" · ");
     const choices = status.categories.map((category) => element("option", { value: category.id }, category.name));
     byId("dispatch-dialog").querySelector("select").replaceChildren(...choices);
     openForm("dispatch-dialog", async ({ category, note, address, people }) => {

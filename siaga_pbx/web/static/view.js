@@ -9,7 +9,7 @@ const OVER = ["cleared", "cancelled"];
 const WAIT_WARN_S = 10;
 const WAIT_BAD_S = 15; // 90 % of calls are to be answered within 15 s (NENA-STA-020.1)
 
-const words = (name) => String(name ?? "").replaceAll("_", " ");
+export const words = (name) => String(name ?? "").replaceAll("_", " ");
 
 export function showHead(status) {
   byId("name").textContent = status.name;
