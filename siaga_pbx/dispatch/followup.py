@@ -1,0 +1,361 @@
+"""What becomes of one dispatch to one agency, from the order until it is cleared. Pure: `now` is monotonic seconds.
+
+Two things are followed side by side. Delivery: the latest sequence is published, again and again, until the agency's
+end says "received". The ladder: a person there accepts, goes, arrives, clears; each missed deadline and each rejection
+takes the next step of the agency's `escalate`, and the last step is always an alarm. So a dispatch is never silent: it
+is delivered and accepted, or something is due, or it stands in alarm.
+
+Every input returns the outputs to carry out, in order; then ask `next_deadline`. Each `Publish` must be answered, once,
+by `published` or `unpublished`; until then none follows.
+"""
+
+from dataclasses import dataclass
+
+from siaga_pbx.dispatch.ladder import (
+    CLOSED,
+    LADDER,
+    RANK,
+    Alarm,
+    Call,
+    Delivered,
+    Engage,
+    Escalated,
+    GivenUp,
+    Lowered,
+    Moved,
+    Noted,
+    Output,
+    Publish,
+    Raised,
+    State,
+)
+
+RECEIPT_S = (5.0, 10.0, 20.0, 40.0, 60.0)
+"""How long to wait for "received" after the first, second, ... publication; the last one for all that follow."""
+
+RETRY_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0)
+"""The same after a publication that failed. A connection that is back ends the wait."""
+
+LIFETIME_S = 86_400.0
+"""A dispatch that nobody received for a day is given up: it has failed, and its alarm stands."""
+
+
+_UNACCEPTED = (State.PENDING, State.PUBLISHED, State.RECEIVED, State.REJECTED)
+_UNDER_WAY = (State.ACCEPTED, State.EN_ROUTE)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the agency is given, in seconds from the order, and the steps for when it does not keep to it.
+
+    A step is "resend", "agency:ID", "call:TARGET" or "alarm"; after each the next has `accept_within_s` to wait.
+    """
+
+    accept_within_s: float
+    arrive_within_s: float
+    escalate: tuple[str, ...]
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps, with the alarm that every ladder ends in."""
+        return self.escalate if self.escalate[-1:] == ("alarm",) else (*self.escalate, "alarm")
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is on record of a dispatch that was followed before. Times are monotonic and may lie before this boot.
+
+    `sequence_at`: when the latest sequence was made. `round`: the sequence that the latest order began anew with.
+    `steps_taken`, `step_at`: how many steps of the ladder were taken in this round, and the last of them when.
+    """
+
+    ordered_at: float
+    sequence_at: float
+    state: State = State.PENDING
+    sequence: int = 1
+    round: int = 1
+    delivered: bool = False
+    reached: frozenset[State] = frozenset()
+    steps_taken: int = 0
+    step_at: float | None = None
+    relieved: bool = False
+
+
+class FollowUp:
+    """One dispatch. A new one: `FollowUp(plan, Past(now, now))`, else with its past; then `start(now)`.
+
+    `alarms`: those it stands in, with their details.
+    """
+
+    def __init__(self, plan: Plan, past: Past) -> None:
+        self.plan = plan
+        self.state = past.state
+        self.sequence = past.sequence
+        self.delivered = past.delivered
+        self.relieved_by_other = past.relieved
+        self.alarms: dict[Alarm, str] = {}
+        self._round = past.round
+        self._reached = set(past.reached)
+        self._ordered_at, self._sequence_at = past.ordered_at, past.sequence_at
+        self._step, self._step_at = past.steps_taken, past.step_at
+        self._escalate_at: float | None = None
+        self._publish_at: float | None = None
+        self._in_flight = False
+        self._again = False  # publish once more as soon as nothing is in flight
+        self._given_up = past.state is State.FAILED
+        self._publications = 0
+        self._failures = 0
+
+    # --- what is due --------------------------------------------------------------------------------------------------
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is due and nothing more is expected of anybody."""
+        if not (self.delivered or self._given_up):
+            return False
+        done = self.state in (State.CLEARED, State.CANCELLED, State.FAILED)
+        return done or (self.state is State.REJECTED and self.relieved_by_other)
+
+    def next_deadline(self) -> float | None:
+        """When to call `handle_timer`."""
+        return min(
+            (at for at in (self._publish_at, self._escalate_at, self._give_up_at) if at is not None), default=None
+        )
+
+    def handle_timer(self, now: float) -> list[Output]:
+        """Whatever is due by now."""
+        if self._give_up_at is not None and now >= self._give_up_at:
+            return self._give_up()
+        outputs: list[Output] = []
+        if self._publish_at is not None and now >= self._publish_at:
+            outputs += self._publish()
+        if self._escalate_at is not None and now >= self._escalate_at:
+            outputs += self._escalate(self._missed(), now)
+        return outputs
+
+    def start(self, now: float) -> list[Output]:
+        """The first input, for a new dispatch and for one with a past."""
+        outputs = self._publish() if self._wanted else []
+        self._await_person(now)
+        if self._step_at is not None and self._escalate_at is not None:
+            self._escalate_at = max(self._escalate_at, self._step_at + self.plan.accept_within_s)
+        if "alarm" in self.plan.steps[: self._step] and self.state in _UNACCEPTED and self._escalates():
+            outputs += self._raise(Alarm.UNANSWERED, self._missed())
+        if self.state is State.FAILED:
+            outputs += self._raise(Alarm.FAILED, f"sequence {self.sequence} was not received")
+        return outputs
+
+    # --- the bus ------------------------------------------------------------------------------------------------------
+
+    def published(self, sequence: int, now: float, *, no_subscriber: bool = False) -> list[Output]:
+        """The broker took the message. That proves nothing about the agency."""
+        self._in_flight = False
+        self._failures = 0
+        outputs = self._lower(Alarm.REFUSED)
+        if self.state is State.PENDING and sequence >= self._round:
+            outputs += self._move(State.PUBLISHED)
+        if not self._wanted:
+            return outputs + self._continue()
+        if no_subscriber:
+            outputs += self._raise(Alarm.NO_SUBSCRIBER, "the broker has no subscriber for it")
+        if sequence == self.sequence:
+            self._publish_at = now + _nth(RECEIPT_S, self._publications)
+            self._publications += 1
+        return outputs + self._continue()
+
+    def unpublished(self, now: float, refusal: str | None = None) -> list[Output]:
+        """The message did not get to the broker, or (`refusal`, its reason) the broker did not take it."""
+        self._in_flight = False
+        self._again = False
+        outputs = [] if refusal is None else self._raise(Alarm.REFUSED, refusal)
+        if self._wanted:
+            self._publish_at = now + _nth(RETRY_S, self._failures)
+            self._failures += 1
+        return outputs
+
+    def connected(self, now: float) -> list[Output]:
+        """The broker is there again: what it has not got, or may have forgotten, goes out now."""
+        return self._publish() if self._wanted and not self._in_flight else []
+
+    # --- the agency ---------------------------------------------------------------------------------------------------
+
+    def knows(self, sequence: int | None) -> bool:
+        """Whether there is such a sequence to answer to; None is the latest."""
+        return sequence is None or 1 <= sequence <= self.sequence
+
+    def answered(self, state: State, sequence: int | None, now: float, reason: str = "") -> list[Output]:
+        """The agency answers: one of `ANSWERS`, to a sequence it `knows`. Repeating it changes nothing."""
+        sequence = self.sequence if sequence is None else sequence
+        if sequence < self._round:
+            return [Noted("late_answer", f"{state} to sequence {sequence}, which a new order has replaced")]
+        outputs = self._receive(sequence)
+        match state:
+            case State.REJECTED if self.state in (State.EN_ROUTE, State.ON_SCENE):
+                return outputs + self._raise(Alarm.WITHDRAWN, reason or "no reason given")
+            case State.REJECTED if RANK[self.state] <= RANK[State.REJECTED] and self.state is not State.REJECTED:
+                return outputs + self._move(state) + self._rejected(reason, now)
+            case State.ACCEPTED if self.state is State.REJECTED:
+                outputs += self._move(state)
+            case _ if RANK[state] > RANK[self.state]:
+                outputs += self._move(state)
+            case _:
+                return outputs
+        return outputs + self._progressed(now)
+
+    def relieved(self, now: float) -> list[Output]:
+        """An agency that the ladder engaged has accepted in this one's stead."""
+        self.relieved_by_other = True
+        self._await_person(now)
+        return self._lower(Alarm.UNANSWERED, Alarm.NOT_CALLED)
+
+    # --- the centre ---------------------------------------------------------------------------------------------------
+
+    def update(self, now: float) -> list[Output]:
+        """The message has changed: its sequence is raised and has to be received. What was closed begins anew."""
+        self._raise_sequence(now)
+        outputs: list[Output] = self._lower(Alarm.FAILED)
+        if self.state in CLOSED:
+            outputs += self._lower(*Alarm)
+            outputs.append(Moved(self.state, State.PENDING, ()))
+            self.state, self._round = State.PENDING, self.sequence
+            self._reached.clear()
+            self._step, self._ordered_at, self.relieved_by_other = 0, now, False
+            self._escalate_at = None
+            self._await_person(now)
+        return outputs + self._publish()
+
+    def cancel(self, now: float) -> list[Output]:
+        """Nobody is to go. The cancellation is a sequence like any other, and has to be received."""
+        self._raise_sequence(now)
+        outputs = self._move(State.CANCELLED)
+        self._await_person(now)
+        return outputs + self._lower(*Alarm) + self._publish()
+
+    def not_carried_out(self, step: str, reason: str, now: float) -> list[Output]:
+        """A `Call` could not be made, or nobody took it: an alarm, and the next step at once."""
+        outputs = self._raise(Alarm.NOT_CALLED, f"{step}: {reason}")
+        outputs.append(Noted("step_not_carried_out", f"{step}: {reason}"))
+        return outputs + (self._escalate(f"{step} was not carried out", now) if self._escalates() else [])
+
+    # --- delivery -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether the latest sequence still has to get there."""
+        return not self.delivered and not self._given_up
+
+    @property
+    def _give_up_at(self) -> float | None:
+        return self._sequence_at + LIFETIME_S if self._wanted else None
+
+    def _raise_sequence(self, now: float) -> None:
+        self.sequence += 1
+        self._sequence_at = now
+        self.delivered = self._given_up = False
+        self._publications = 0
+
+    def _publish(self) -> list[Output]:
+        if self._in_flight:
+            self._again = True
+            return []
+        self._in_flight, self._again, self._publish_at = True, False, None
+        return [Publish(self.sequence)]
+
+    def _continue(self) -> list[Output]:
+        """After a publication: the one that was asked for meanwhile."""
+        return self._publish() if self._again else []
+
+    def _receive(self, sequence: int) -> list[Output]:
+        if self.delivered or sequence < self.sequence:
+            return []
+        self.delivered, self._publish_at, self._again = True, None, False
+        return [Delivered(sequence), *self._lower(Alarm.NO_SUBSCRIBER, Alarm.REFUSED, Alarm.FAILED)]
+
+    def _give_up(self) -> list[Output]:
+        self._given_up, self._publish_at, self._again = True, None, False
+        outputs: list[Output] = [GivenUp(self.sequence)]
+        if RANK[self.state] < RANK[State.FAILED]:
+            outputs += self._move(State.FAILED)
+            self._escalate_at = None
+        return outputs + self._raise(Alarm.FAILED, f"sequence {self.sequence} was not received")
+
+    # --- the ladder ---------------------------------------------------------------------------------------------------
+
+    def _move(self, new: State) -> list[Output]:
+        implied = LADDER[: LADDER.index(new) + 1] if new in LADDER else ()
+        implied = LADDER[:2] if new is State.REJECTED else implied
+        reached = tuple(state for state in implied if state not in self._reached)
+        self._reached.update(reached)
+        old, self.state = self.state, new
+        return [Moved(old, new, reached)]
+
+    def _progressed(self, now: float) -> list[Output]:
+        """After a step forward: the alarms it ends, and the next deadline."""
+        self._await_person(now)
+        if self.state in _UNACCEPTED:
+            return []
+        outputs = self._lower(Alarm.UNANSWERED, Alarm.NOT_CALLED)
+        return outputs if self.state in _UNDER_WAY else outputs + self._lower(Alarm.WITHDRAWN)
+
+    def _rejected(self, reason: str, now: float) -> list[Output]:
+        """To ask the same people once more would lose time: the next step that does something else, at once."""
+        cause = f"rejected: {reason}" if reason else "rejected"
+        outputs: list[Output] = []
+        while self._step < len(self.plan.steps) and self.plan.steps[self._step] == "resend":
+            outputs.append(Escalated("resend", cause, skipped="the agency has rejected it"))
+            self._step += 1
+        return outputs + self._escalate(cause, now)
+
+    def _escalates(self) -> bool:
+        return not self.relieved_by_other and self.state in (*_UNACCEPTED, *_UNDER_WAY)
+
+    def _missed(self) -> str:
+        return "not on scene in time" if self.state in _UNDER_WAY else "not accepted in time"
+
+    def _await_person(self, now: float) -> None:
+        """Sets the deadline that the state owns."""
+        if not self._escalates():
+            self._escalate_at = None
+        elif self.state in _UNDER_WAY:
+            arrival = self._ordered_at + self.plan.arrive_within_s
+            self._escalate_at = max(arrival, now + self.plan.accept_within_s)
+        elif self._escalate_at is None and self._step < len(self.plan.steps):
+            self._escalate_at = self._ordered_at + self.plan.accept_within_s
+
+    def _escalate(self, cause: str, now: float) -> list[Output]:
+        """Takes the next step; past the last one, the alarm is all that is left."""
+        steps = self.plan.steps
+        if self._step >= len(steps):
+            self._escalate_at = None
+            return self._raise(Alarm.UNANSWERED, cause)
+        step = steps[self._step]
+        self._step += 1
+        more = self._step < len(steps) and self._escalates()
+        self._escalate_at = now + self.plan.accept_within_s if more else None
+        outputs: list[Output] = [Escalated(step, cause)]
+        kind, _, target = step.partition(":")
+        match kind:
+            case "resend":
+                outputs += self._publish()
+            case "agency":
+                outputs.append(Engage(target))
+            case "call":
+                outputs.append(Call(target))
+            case _:
+                outputs += self._raise(Alarm.UNANSWERED, cause)
+        return outputs
+
+    # --- alarms -------------------------------------------------------------------------------------------------------
+
+    def _raise(self, alarm: Alarm, detail: str) -> list[Output]:
+        if self.alarms.get(alarm) == detail:
+            return []
+        self.alarms[alarm] = detail
+        return [Raised(alarm, detail)]
+
+    def _lower(self, *alarms: Alarm) -> list[Output]:
+        return [Lowered(alarm) for alarm in alarms if self.alarms.pop(alarm, None) is not None]
+
+
+def _nth(waits: tuple[float, ...], n: int) -> float:
+    return waits[min(n, len(waits) - 1)]
