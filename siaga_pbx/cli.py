@@ -180,6 +180,7 @@ def dispatch(
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What happened.")] = "",
     address: Annotated[str | None, typer.Option("--address", metavar="TEXT", help="Where.")] = None,
     people: Annotated[int | None, typer.Option("--people", metavar="N", min=0, help="How many are affected.")] = None,
+    protected: Annotated[bool, typer.Option("--protected", help="Keep the informant's number from them.")] = False,
     config: Config = None,
 ) -> int:
     """Dispatch the agencies of a category.
@@ -188,7 +189,8 @@ def dispatch(
     """
     from siaga_pbx.commands.dispatch import dispatch as send
 
-    return send(config, call_id, {"category": category, "note": note, "address": address, "people": people})
+    order = {"category": category, "note": note, "address": address, "people": people, "protected": protected}
+    return send(config, call_id, order)
 
 
 @app.command()

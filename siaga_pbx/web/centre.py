@@ -167,6 +167,7 @@ class DispatchRequest(View):
     note: Note = Field("", description="what happened, in the call-taker's words", examples=["Rumah terbakar"])
     address: Address | None = Field(None, description="where, in words", examples=["Jl. Siliwangi 1"])
     people: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(None, description="how many people are affected")
+    protected: bool = Field(False, description="the informant's number is in no message to an agency")
 
 
 class DispatchOrder(DispatchRequest):

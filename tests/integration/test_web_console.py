@@ -177,10 +177,12 @@ def walk(browser: Browser, url: str, centre: ACentre) -> None:
     browser.fill("#dispatch-dialog select", "health")
     browser.fill("#dispatch-dialog textarea", "Orang pingsan <b>")
     browser.fill("#dispatch-dialog input[name=people]", "1")
+    browser.click("#dispatch-dialog input[name=protected]")
     browser.click("#dispatch-dialog button.main")
     browser.until("!document.querySelector('#dispatch-dialog').open")
     (order,) = centre.orders
-    assert (order.call_id, order.category, order.note, order.people) == ("c1", "health", "Orang pingsan <b>", 1)
+    assert (order.call_id, order.category, order.note) == ("c1", "health", "Orang pingsan <b>")
+    assert (order.people, order.protected) == (1, True)
     browser.until("document.querySelector('#said').innerText.includes('2 agencies')")
 
     browser.click("#seats li:first-child button")

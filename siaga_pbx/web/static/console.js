@@ -18,8 +18,8 @@ const act = {
     byId("dispatch-for").textContent = [call.state, call.caller_number ?? view.words(call.identity_class), call.trunk, call.seat_id && `seat ${call.seat_id}`].filter(Boolean).join(" · ");
     const choices = status.categories.map((category) => element("option", { value: category.id }, category.name));
     byId("dispatch-dialog").querySelector("select").replaceChildren(...choices);
-    openForm("dispatch-dialog", async ({ category, note, address, people }) => {
-      const body = { category, note, address: address || null, people: people === "" ? null : Number(people) };
+    openForm("dispatch-dialog", async ({ category, note, address, people, protected: kept }) => {
+      const body = { category, note, address: address || null, people: people === "" ? null : Number(people), protected: kept === "on" };
       const receipt = await post(`/api/v1/calls/${call.id}/dispatches`, body);
       say(`On record and on its way to ${receipt.dispatch_ids.length} ${receipt.dispatch_ids.length === 1 ? "agency" : "agencies"}.`);
       polls = 0;
