@@ -1,4 +1,4 @@
-"""Digest authentication, both ends of it (RFC 7616 in SIP: RFC 3261 22 and RFC 8760; RFC 2617 for peers without qop)."""
+"""Digest authentication, both ends (RFC 7616 in SIP: RFC 3261 22 and RFC 8760; RFC 2617 for peers without qop)."""
 
 import hashlib
 import hmac
@@ -83,13 +83,21 @@ class Credentials:
         """Raises RemoteError with the reason `auth`."""
         values = _parse(text)
         try:
-            required = [values[name] for name in ("username", "realm", "nonce", "uri", "response")]
             qop = values.get("qop", "").lower() or None
-            nc = int(values["nc"][:8], 16) if qop else None
+            return cls(
+                values["username"],
+                values["realm"],
+                values["nonce"],
+                values["uri"],
+                values["response"],
+                values.get("algorithm", MD5).lower(),
+                qop,
+                int(values["nc"][:8], 16) if qop else None,
+                values.get("cnonce"),
+                values.get("opaque"),
+            )
         except (KeyError, ValueError):
             raise RemoteError("auth", "a field is missing or unreadable") from None
-        algorithm = values.get("algorithm", MD5).lower()
-        return cls(*required, algorithm, qop, nc, values.get("cnonce"), values.get("opaque"))
 
     def __str__(self) -> str:
         parts = [

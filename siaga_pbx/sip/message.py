@@ -252,11 +252,10 @@ def build(head: Head, body: bytes) -> Message:
     """The message of a head and its body. Raises RemoteError, with `request` where it can be answered."""
     if head.start_line[:4].upper() == "SIP/":
         return _build_response(head, body)
-    method = head.start_line.split(None, 1)[0] if head.start_line.strip() else ""
     try:
         return _build_request(head, body)
     except RemoteError as error:
-        error.request = partial_request(method, head.headers)
+        error.request = partial_request(head)
         raise
 
 
@@ -264,7 +263,8 @@ def _build_request(head: Head, body: bytes) -> Request:
     method, uri_text, version = _split_request_line(head)
     if version != "SIP/2.0" and version.upper() != "SIP/2.0":
         raise RemoteError("version", version[:20], status=505)
-    request = Request(method, Uri.parse(uri_text), head.headers, body, tuple(head.repairs))
+    uri = _request_uri(uri_text, head.repairs)
+    request = Request(method, uri, head.headers, body, tuple(head.repairs))
     _check_door(request)
     if request.cseq.method != method:
         raise RemoteError("cseq-method", f"{request.cseq} in {method}"[:80])
@@ -285,6 +285,18 @@ def _split_request_line(head: Head) -> tuple[str, str, str]:
     if len(parts) != 3 or not _TOKEN.fullmatch(parts[0]) or not _VERSION.fullmatch(parts[2]):
         raise RemoteError("start-line", head.start_line[:80])
     return parts[0], parts[1], parts[2]
+
+
+def _request_uri(text: str, repairs: list[str]) -> Uri:
+    """A Request-URI; one without its scheme is taken for sip."""
+    try:
+        return Uri.parse(text)
+    except RemoteError:
+        if "@" not in text:
+            raise
+        uri = Uri.parse("sip:" + text)
+        repairs.append("uri")
+        return uri
 
 
 def _build_response(head: Head, body: bytes) -> Response:
@@ -313,14 +325,18 @@ def _check_door(message: Message) -> None:
     _ = message.via, message.cseq
 
 
-def partial_request(method: str, headers: Headers) -> Request | None:
+def partial_request(head: Head) -> Request | None:
     """What `make_response` needs of a request that cannot be used otherwise; None if that is not there.
 
-    An ACK has no answer.
+    An ACK has none: it is never answered.
     """
-    if method == "ACK" or not method or not all(headers.get(name) for name in _SINGLE):
+    method, _, _ = head.start_line.lstrip().partition(" ")
+    headers = head.headers
+    if method == "ACK" or method.upper().startswith("SIP/") or not _TOKEN.fullmatch(method):
         return None
-    request = Request(method, _UNREADABLE_URI, headers)
+    if not all(headers.get(name) for name in _SINGLE):
+        return None
+    request = Request(method, _UNREADABLE_URI, headers, b"", tuple(head.repairs))
     try:
         _ = request.via
     except (RemoteError, LocalError):

@@ -116,7 +116,7 @@ def _number(text: str | None) -> int | None:
 
 def _top_via(headers: Headers) -> Via:
     line = needed(headers, "via")
-    return Via.parse(split_commas(line)[0] if "," in line else line)
+    return Via.parse(next(iter(split_commas(line)), line) if "," in line else line)
 
 
 def _vias(headers: Headers) -> list[Via]:
