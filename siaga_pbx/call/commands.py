@@ -96,7 +96,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class DropSeat:
-    """Hang up a seat's leg that was answered. SeatGone follows. A leg that is not there needs nothing."""
+    """Hang up a seat's leg, answered or not. SeatGone or SeatFailed follows; a leg that is not there needs nothing."""
 
     call: CallId
     seat: SeatId
@@ -145,6 +145,17 @@ class DropOverflow:
 
 
 # What happened
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """The caller's seat (or overflow target) was lost with no wish to end the call: the caller waits again.
+
+    Let it hear the queue; an offer follows as for any waiting caller.
+    """
+
+    call: CallId
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +221,7 @@ Command: TypeAlias = (
     | WithdrawOverflow
     | ConnectOverflow
     | DropOverflow
+    | Requeued
     | CallOver
     | SeatChanged
     | SeatMissed

@@ -1,73 +1,49 @@
 """The queue: who is offered which call, and when. Pure: every input takes `now` and returns what to do about it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import replace
+from itertools import chain
+from typing import TypeAlias
 
-from siaga_pbx.call.commands import Command, SeatState
-from siaga_pbx.call.events import CallId, Event, SeatId
+from siaga_pbx.call import call as call_machine
+from siaga_pbx.call import seats as seat_machine
+from siaga_pbx.call.audit import Fault, Finding, find
+from siaga_pbx.call.call import Call, Offering, Over, Overflow, Reach, Waiting
+from siaga_pbx.call.commands import (
+    Alarm,
+    AlarmName,
+    Cause,
+    Command,
+    DropSeat,
+    Noted,
+    Offer,
+    SeatChanged,
+    SeatMissed,
+    Withdraw,
+)
+from siaga_pbx.call.events import (
+    CallArrived,
+    CallerGone,
+    CallId,
+    Connected,
+    EndedBy,
+    Event,
+    OverflowAnswered,
+    OverflowFailed,
+    OverflowGone,
+    SeatAnswered,
+    SeatBusy,
+    SeatFailed,
+    SeatGone,
+    SeatId,
+    SeatPaused,
+    SeatRinging,
+)
+from siaga_pbx.call.seats import Offered, Seat, Signal
+from siaga_pbx.call.settings import QueueSettings, SeatSettings
+from siaga_pbx.call.view import QueueView, view_of
 
-
-class QueueSettings(Protocol):
-    """Seconds, and the overflow target (None: there is none). `config.QueueSettings` is one."""
-
-    @property
-    def ring_s(self) -> float: ...
-    @property
-    def rest_s(self) -> float: ...
-    @property
-    def wrap_up_s(self) -> float: ...
-    @property
-    def widen_s(self) -> float: ...
-    @property
-    def overflow_s(self) -> float: ...
-    @property
-    def overflow(self) -> str | None: ...
-
-
-class SeatSettings(Protocol):
-    """`config.Seat` is one."""
-
-    @property
-    def id(self) -> SeatId: ...
-    @property
-    def skills(self) -> frozenset[str]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class SeatView:
-    """`since`: when it entered its state; `call`: what it is offered or talks to; `reason`: of a pause."""
-
-    seat: SeatId
-    state: SeatState
-    since: float
-    reason: str | None
-    call: CallId | None
-    skills: frozenset[str]
-    registered: bool
-    suspect: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingView:
-    """A caller without a seat. `since`: when it began to wait; `offered`: the seats that ring for it now."""
-
-    call: CallId
-    since: float
-    priority: int
-    skills: frozenset[str]
-    offered: tuple[SeatId, ...]
-    overflowing: bool
-
-
-@dataclass(frozen=True, slots=True)
-class QueueView:
-    """Seats as configured; waiting callers in the order they are served; how many seats are in each state."""
-
-    seats: tuple[SeatView, ...]
-    waiting: tuple[WaitingView, ...]
-    oldest_since: float | None
-    seats_by_state: Mapping[SeatState, int]
+Commands: TypeAlias = list[Command]
 
 
 class Queue:
@@ -77,33 +53,243 @@ class Queue:
     `audit` every few seconds. Carry out the commands in order. Nothing raises for what a peer did.
     """
 
-    def __init__(self, settings: QueueSettings, seats: Iterable[SeatSettings]) -> None:
-        raise NotImplementedError
+    def __init__(self, settings: QueueSettings, configured: Iterable[SeatSettings]) -> None:
+        self._settings = settings
+        self._calls: dict[CallId, Call] = {}
+        self._unanswered: set[CallId] = set()
+        self._seats = {seat.id: Seat(seat.id, seat.skills) for seat in configured}
+        self._call_deadlines: dict[CallId, float] = {}
+        self._seat_deadlines: dict[SeatId, float] = {}
+        self._arrivals = 0
+        self._alarms: set[AlarmName] = set()
+        self._suspicions: frozenset[Finding] = frozenset()
 
-    def start(self, now: float) -> list[Command]:
+    def start(self, now: float) -> Commands:
         """Raises the alarm if no seat is registered."""
-        raise NotImplementedError
+        self._seats = {seat.id: seat if seat.since else replace(seat, since=now) for seat in self._seats.values()}
+        return self._advance([], now)
 
-    def handle(self, event: Event, now: float) -> list[Command]:
-        raise NotImplementedError
+    def handle(self, event: Event, now: float) -> Commands:
+        out: Commands = []
+        self._take(event, now, out)
+        return self._advance(out, now)
 
-    def handle_timer(self, now: float) -> list[Command]:
-        raise NotImplementedError
+    def handle_timer(self, now: float) -> Commands:
+        return self._advance([], now)
 
     def next_deadline(self) -> float | None:
-        raise NotImplementedError
+        return min(chain(self._call_deadlines.values(), self._seat_deadlines.values()), default=None)
 
-    def configure(self, settings: QueueSettings, seats: Iterable[SeatSettings], now: float) -> list[Command]:
+    def configure(self, settings: QueueSettings, configured: Iterable[SeatSettings], now: float) -> Commands:
         """Takes new settings. Calls and seats keep their state; a seat that is no more leaves when its leg is over."""
-        raise NotImplementedError
+        out: Commands = []
+        if settings.overflow != self._settings.overflow:
+            self._alarm(AlarmName.OVERFLOW_FAILED, False, "", out)
+        self._settings = settings
+        wanted = {seat.id: seat.skills for seat in configured}
+        for seat in [seat for seat in self._seats.values() if seat.id not in wanted and not seat.removed]:
+            self._release(seat.id, Cause.REMOVED, now, out)
+            self._enter(seat_machine.remove(self._seats[seat.id], now), Cause.REMOVED, out)
+        kept = self._seats
+        self._seats = {
+            id: replace(kept[id], skills=skills, removed=False) if id in kept else Seat(id, skills, since=now)
+            for id, skills in wanted.items()
+        } | {id: seat for id, seat in kept.items() if id not in wanted}
+        for call in self._calls.values():
+            self._watch(call)
+        return self._advance(out, now)
 
     def view(self) -> QueueView:
-        raise NotImplementedError
+        return view_of(self._seats.values(), (self._calls[id] for id in self._unanswered))
 
-    def audit(self, seat_dialogs: Mapping[SeatId, CallId], callers: set[CallId], now: float) -> list[Command]:
+    def audit(self, seat_dialogs: Mapping[SeatId, CallId], callers: set[CallId], now: float) -> Commands:
         """The watchdog: compares what the queue believes with the dialogs there really are, and repairs.
 
         `seat_dialogs`: every seat with a leg of a queue call, ringing or up; `callers`: every live caller's leg that
-        was given to the queue. A difference is repaired when two audits in a row have found it.
+        was given to the queue. A difference is repaired when two audits in a row have found it: what is about to be
+        reported anyway needs no repair.
         """
-        raise NotImplementedError
+        findings = find(self._calls, self._seats, seat_dialogs, callers, now)
+        certain = [finding for finding in findings if finding in self._suspicions]
+        self._suspicions = frozenset(findings)
+        out: Commands = []
+        for finding in certain:
+            self._repair(finding, now, out)
+        if certain:
+            self._alarm(AlarmName.QUEUE_REPAIRED, True, ", ".join(sorted({str(each.fault) for each in certain})), out)
+        elif not findings:
+            self._alarm(AlarmName.QUEUE_REPAIRED, False, "", out)
+        return self._advance(out, now)
+
+    # Events
+
+    def _take(self, event: Event, now: float, out: Commands) -> None:
+        match event:
+            case CallArrived():
+                self._admit(event, now)
+            case SeatRinging() | SeatAnswered() | Connected() | SeatFailed() | SeatGone():
+                self._step(event, now, out)
+                self._signal(event.seat, event, now, out)
+            case CallerGone() | OverflowAnswered() | OverflowFailed() | OverflowGone():
+                self._tell_overflow(event, out)
+                self._step(event, now, out)
+            case SeatPaused() | SeatBusy():
+                cause = Cause.PAUSED if isinstance(event, SeatPaused) else Cause.BUSY
+                self._release(event.seat, cause, now, out)
+                self._signal(event.seat, event, now, out)
+            case _:
+                self._signal(event.seat, event, now, out)
+
+    def _admit(self, event: CallArrived, now: float) -> None:
+        if event.call in self._calls:
+            return
+        self._arrivals += 1
+        self._put(Call(event.call, event.skills, event.priority, now, self._arrivals, Waiting(now)))
+
+    def _step(self, event: call_machine.LegEvent, now: float, out: Commands) -> None:
+        call = self._calls.get(event.call)
+        if call is None:
+            self._issue(call_machine.stray(event), now, out)
+        else:
+            self._perform(call_machine.step(call, event, now), now, out)
+
+    def _release(self, seat: SeatId, cause: Cause, now: float, out: Commands) -> None:
+        """Whatever rings at the seat goes to another."""
+        line = self._seats[seat].line if seat in self._seats else None
+        if isinstance(line, Offered) and (call := self._calls.get(line.call)) is not None:
+            self._perform(call_machine.unoffer(call, seat, cause), now, out)
+
+    def _tell_overflow(self, event: call_machine.LegEvent, out: Commands) -> None:
+        call = self._calls.get(event.call)
+        if call is None or call.overflow is not Overflow.RINGING:
+            return
+        if isinstance(event, OverflowFailed):
+            self._alarm(AlarmName.OVERFLOW_FAILED, True, f"the overflow target answered {event.status}", out)
+            out.append(Noted(call.id, "overflow-failed", {"status": str(event.status)}))
+        elif isinstance(event, OverflowAnswered):
+            self._alarm(AlarmName.OVERFLOW_FAILED, False, "", out)
+
+    # Time
+
+    def _advance(self, out: Commands, now: float) -> Commands:
+        """What follows from the state alone: deadlines, offers, the overflow, the alarm."""
+        for seat_id in [id for id, at in self._seat_deadlines.items() if at <= now]:
+            seat = self._seats[seat_id]
+            cause = Cause.WRAP_UP_OVER if isinstance(seat.respite, seat_machine.WrapUp) else Cause.REST_OVER
+            self._enter(seat_machine.expire(seat, now), cause, out)
+        for call_id in [id for id, at in self._call_deadlines.items() if at <= now]:
+            self._perform(call_machine.expire(self._calls[call_id], now, self._settings), now, out)
+        self._assign(now, out)
+        for call_id in [id for id, at in self._call_deadlines.items() if at <= now]:
+            self._perform(call_machine.overflow(self._calls[call_id], now, self._settings), now, out)
+        missing = not any(seat.registered for seat in self._seats.values())
+        self._alarm(AlarmName.NO_SEAT_REGISTERED, missing, f"of {len(self._seats)} seats none is registered", out)
+        return out
+
+    # Who gets whom
+
+    def _assign(self, now: float, out: Commands) -> None:
+        """First one seat for every caller, in their order; then what is left for those offered to all."""
+        if not self._unanswered:
+            return
+        free = sorted((seat for seat in self._seats.values() if seat.offerable), key=lambda seat: seat.turn)
+        if not free:
+            return
+        callers = sorted((self._calls[id] for id in self._unanswered), key=lambda call: call.place)
+        for call in callers:
+            seat = next((seat for seat in free if call.takes(seat.skills)), None)
+            if isinstance(call.state, Waiting) and seat is not None:
+                free.remove(seat)
+                self._offer(call.id, seat, now, out)
+        for call in callers:
+            if call.reach is Reach.ALL:
+                for seat in self._spare(self._calls[call.id], free):
+                    free.remove(seat)
+                    self._offer(call.id, seat, now, out)
+
+    def _spare(self, call: Call, free: list[Seat]) -> list[Seat]:
+        """The rested of the free seats; if there are none and none rings, the resting ones."""
+        rested = [seat for seat in free if not seat.resting]
+        if rested or any(not self._seats[ring.seat].resting for ring in call.rings):
+            return rested
+        return free.copy()
+
+    def _offer(self, call: CallId, seat: Seat, now: float, out: Commands) -> None:
+        self._perform(call_machine.offer(self._calls[call], seat.id, now, self._settings), now, out)
+
+    # The watchdog
+
+    def _repair(self, finding: Finding, now: float, out: Commands) -> None:
+        data = {"fault": str(finding.fault)} | ({"seat": finding.seat} if finding.seat is not None else {})
+        out.append(Noted(finding.call, "repaired", data))
+        match finding:
+            case Finding(Fault.CALLER_LOST, call):
+                self._take(CallerGone(call, EndedBy.FAULT), now, out)
+            case Finding(Fault.CALLER_UNKNOWN, call):
+                self._take(CallArrived(call), now, out)
+            case Finding(Fault.LEG_LOST, call, str(seat)):
+                self._take(SeatGone(call, seat, EndedBy.FAULT), now, out)
+            case Finding(_, call, str(seat)):  # a leg too many: it is hung up, and its seat not free before it is over
+                self._issue([DropSeat(call, seat, Cause.AUDIT)], now, out)
+                self._signal(seat, SeatAnswered(call, seat), now, out)
+
+    # The tables
+
+    def _perform(self, step: call_machine.Step, now: float, out: Commands) -> None:
+        call, commands = step
+        self._put(call)
+        self._issue(commands, now, out)
+
+    def _issue(self, commands: Commands, now: float, out: Commands) -> None:
+        """Gives commands out; the seats that they are about follow them."""
+        for command in commands:
+            out.append(command)
+            if isinstance(command, Offer | Withdraw | DropSeat | SeatMissed):
+                self._signal(command.seat, command, now, out)
+
+    def _signal(self, seat_id: SeatId, signal: Signal, now: float, out: Commands) -> None:
+        seat = self._seats.get(seat_id)
+        if seat is not None:
+            cause = seat_machine.cause_of(seat, signal)
+            self._enter(seat_machine.step(seat, signal, now, self._settings), cause, out)
+
+    def _enter(self, seat: Seat, cause: Cause, out: Commands) -> None:
+        """The one place where a seat changes."""
+        old = self._seats[seat.id]
+        if seat is old:
+            return
+        if seat.state is not old.state or seat.reason != old.reason:
+            call = seat.call if seat.call is not None else old.call
+            out.append(SeatChanged(seat.id, old.state, seat.state, cause, call, seat.reason))
+        self._seat_deadlines.pop(seat.id, None)
+        if seat.gone:
+            del self._seats[seat.id]
+            return
+        self._seats[seat.id] = seat
+        if seat.deadline is not None:
+            self._seat_deadlines[seat.id] = seat.deadline
+
+    def _put(self, call: Call) -> None:
+        """The one place where a call changes."""
+        if isinstance(call.state, Over):
+            self._calls.pop(call.id, None)
+        else:
+            self._calls[call.id] = call
+        if isinstance(call.state, Waiting | Offering):
+            self._unanswered.add(call.id)
+        else:
+            self._unanswered.discard(call.id)
+        self._watch(call)
+
+    def _watch(self, call: Call) -> None:
+        deadline = call_machine.deadline(call, self._settings)
+        if deadline is None:
+            self._call_deadlines.pop(call.id, None)
+        else:
+            self._call_deadlines[call.id] = deadline
+
+    def _alarm(self, name: AlarmName, active: bool, detail: str, out: Commands) -> None:
+        if active is (name in self._alarms):
+            return
+        (self._alarms.add if active else self._alarms.remove)(name)
+        out.append(Alarm(name, active, detail if active else ""))
