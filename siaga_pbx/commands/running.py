@@ -1,7 +1,7 @@
 """The running daemon, asked through its API."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import httpx
 
@@ -16,19 +16,23 @@ TIMEOUT_S = 10.0
 @contextmanager
 def running_daemon(config: Config) -> Iterator["Daemon | None"]:
     """The running daemon of this configuration; None when nothing listens at its address."""
-    headers = {}
-    with suppress(token.TokenError):  # what shows no caller needs none, and else the daemon's refusal says it
+    headers, untold = {}, ""
+    try:
         headers["authorization"] = f"Bearer {token.read(config.token_file)}"
+    except token.TokenError as error:
+        untold = str(error)  # what shows no caller needs no token
     # trust_env: nothing of the environment, such as a proxy, gets between us and the daemon.
     with httpx.Client(base_url=_base_url(config), headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
-        yield Daemon(client) if _answers(client) else None
+        yield Daemon(client, untold) if _answers(client) else None
 
 
 class Daemon:
     """The API of the running daemon."""
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: httpx.Client, untold: str) -> None:
+        """`untold`: why this user has no token, when that is so."""
         self._client = client
+        self._untold = untold
 
     def get(self, path: str) -> Row:
         """What the daemon shows. Raises `Failed` with its reason."""
@@ -46,6 +50,8 @@ class Daemon:
             raise _no_answer(self._client, error) from error
         if not isinstance(content, dict):
             raise Failed(f"{self._client.base_url}: not the answer of a siaga-pbx daemon")
+        if answer.status_code == httpx.codes.UNAUTHORIZED and self._untold:
+            raise Failed(self._untold)
         if not answer.is_success:
             raise Failed(str(content.get("detail", answer.reason_phrase)))
         return content

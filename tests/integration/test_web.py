@@ -368,6 +368,9 @@ def test_a_dispatch_through_the_running_daemon(recorded: Site) -> None:
             (recorded.folder / "siaga.token").write_text("a token of another centre, long enough\n")
             refused = await recorded.command("dispatch", recorded.calls[0], "--category", "fire")
             assert (refused.code, refused.err) == (1, "siaga-pbx: the token is wrong\n")
+            (recorded.folder / "siaga.token").unlink()
+            refused = await recorded.command("dispatch", recorded.calls[0], "--category", "fire")
+            assert refused.err == f"siaga-pbx: {recorded.folder}/siaga.token: No such file or directory\n"
             assert len(centre.orders) == 1
 
     running(check)
