@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from siaga_pbx.sip.bodies import sdp_of
-from siaga_pbx.sip.core import Core
+from siaga_pbx.sip.core import Core, sdp_of
 from siaga_pbx.sip.events import Confirmed, Reanswered, Send, Unacknowledged
 from siaga_pbx.sip.flow import Way
 from siaga_pbx.sip.leg import Leg, Phase, Unacked

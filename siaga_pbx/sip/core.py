@@ -4,13 +4,16 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from siaga_pbx.sip.access import Access
+from siaga_pbx.sip.body import find_part
 from siaga_pbx.sip.deadlines import Alarm, Deadlines
 from siaga_pbx.sip.dialog import Dialog
+from siaga_pbx.sip.digest import authorise, supported_challenge
+from siaga_pbx.sip.errors import RemoteError
 from siaga_pbx.sip.events import By, Ended, LegId, Output, Send
 from siaga_pbx.sip.flow import Address, Flow, Way
 from siaga_pbx.sip.headers import NameAddr
 from siaga_pbx.sip.leg import Leg, Phase
-from siaga_pbx.sip.message import Request, Response, make_response
+from siaga_pbx.sip.message import Message, Request, Response, make_response
 from siaga_pbx.sip.options import Entropy, StackSettings
 from siaga_pbx.sip.sdp import Sdp
 from siaga_pbx.sip.table import Table, server_key
@@ -20,6 +23,8 @@ from siaga_pbx.sip.ways import way_back, way_in_dialog
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER"
 RETRY_AFTER_S = 10
 """The random wait that a request gets which came while another was open is below this (RFC 3261 14.2)."""
+
+_AUTHORISATION = {401: ("WWW-Authenticate", "Authorization"), 407: ("Proxy-Authenticate", "Proxy-Authorization")}
 
 AnyTransaction: TypeAlias = InviteClient | Client | InviteServer | Server
 Extra: TypeAlias = tuple[tuple[str, str], ...]
@@ -46,6 +51,10 @@ class Core:
         out, self.out = self.out, []
         return out
 
+    def configure(self, settings: StackSettings) -> None:
+        self.settings = settings
+        self.access = Access(settings.trunks, settings.own_hosts)
+
     # Names and numbers
 
     def token(self, size: int = 12) -> str:
@@ -61,7 +70,42 @@ class Core:
         self.deadlines.watch(alarm)
         return alarm
 
+    def expire(self, now: float) -> None:
+        """Everything whose time has come."""
+        while (owner := self.deadlines.pop_due(now)) is not None:
+            if isinstance(owner, Alarm):
+                owner.at = None
+                owner.ring(now)
+                self.deadlines.watch(owner)
+            elif isinstance(owner, InviteClient | Client | InviteServer | Server):
+                self.carry_out(owner, owner.expire(now), now)
+
     # Transactions
+
+    def lose(self, is_lost: Callable[[Way], bool], now: float) -> None:
+        """There is no way to some peers: what waits for a first sign of them waits no longer."""
+        for transaction in self.table.clients():
+            if is_lost(transaction.way):
+                self.carry_out(transaction, transaction.lose(), now)
+
+    def authorise(self, leg: Leg, method: str, response: Response) -> bool:
+        """Answers a challenge to one of our requests: the header is in leg.authorization, to be sent with the next.
+
+        Once a request, and once more when only the nonce was stale (RFC 3261 22.2).
+        """
+        if response.status not in (401, 407):
+            leg.challenges = 0
+            return False
+        account = leg.call.account if leg.call is not None else None
+        asked, answer = _AUTHORISATION[response.status]
+        challenge = supported_challenge(response.headers.get_all(asked))
+        leg.challenges += 1
+        if account is None or challenge is None or leg.challenges > (2 if challenge.stale else 1):
+            return False
+        uri = str(leg.dialog.target)
+        credentials = authorise(challenge, method, uri, account.user, account.password, self.token(8))
+        leg.authorization = (answer, str(credentials))
+        return True
 
     def carry_out(self, transaction: AnyTransaction, steps: list[Step], now: float) -> None:
         """Does what a machine returned, and keeps table and deadlines in step with its state."""
@@ -138,18 +182,25 @@ class Core:
     def reply(
         self, request: Request, flow: Flow, status: int, now: float, headers: Extra = (), to_tag: str = ""
     ) -> None:
-        """Answers a request other than INVITE at once."""
-        transaction = self.serve(request, flow)
+        """Answers a request at once and for good."""
+        invite = request.method == "INVITE"
+        transaction = self.serve_invite(request, flow, to_tag) if invite else self.serve(request, flow)
         self.respond(transaction, self.response(request, status, to_tag, headers), now)
 
     def response(
-        self, request: Request, status: int, to_tag: str = "", headers: Extra = (), sdp: Sdp | None = None
+        self,
+        request: Request,
+        status: int,
+        to_tag: str = "",
+        headers: Extra = (),
+        sdp: Sdp | None = None,
+        reason: str | None = None,
     ) -> Response:
         """A response; one that is not provisional gets a To tag if the request had none."""
         tag = to_tag or (None if status == 100 or request.to.tag else self.token())
         body, content_type = (str(sdp).encode(), "application/sdp") if sdp is not None else (b"", None)
         extra = (("Server", self.settings.user_agent), *headers)
-        return make_response(request, status, None, tag, extra, body, content_type)
+        return make_response(request, status, reason, tag, extra, body, content_type)
 
     # Legs
 
@@ -194,6 +245,17 @@ class Core:
         for unacked in leg.unacked.values():
             unacked.alarm.at = None
         leg.unacked.clear()
+
+
+def sdp_of(message: Message) -> Sdp | None:
+    """A message's description, None when there is none that can be read. A missing Content-Type is no matter."""
+    body = find_part(message, "application/sdp")
+    if body is None and message.content_type is None and message.body.startswith(b"v=0"):
+        body = message.body
+    try:
+        return Sdp.parse(body) if body is not None else None
+    except RemoteError:
+        return None
 
 
 def contact_header(address: Address, way: Way) -> str:

@@ -3,9 +3,8 @@
 from functools import partial
 
 from siaga_pbx.sip.acks import Acks
-from siaga_pbx.sip.bodies import sdp_of
 from siaga_pbx.sip.byes import Byes
-from siaga_pbx.sip.core import ALLOW, RETRY_AFTER_S, Core
+from siaga_pbx.sip.core import ALLOW, RETRY_AFTER_S, Core, sdp_of
 from siaga_pbx.sip.events import By, Offered, OfferRefused, Reanswered
 from siaga_pbx.sip.flow import Flow
 from siaga_pbx.sip.leg import Leg, Phase
@@ -26,12 +25,9 @@ class Offers:
 
     def receive_invite(self, leg: Leg, request: Request, flow: Flow, now: float) -> None:
         core = self._core
-        transaction = core.serve_invite(request, flow, leg.dialog.local_tag)
-        refusal = self._refusal(leg)
-        if refusal is not None:
-            headers = (("Retry-After", str(core.below(RETRY_AFTER_S))),) if refusal == 500 else ()
-            core.respond(transaction, core.response(request, refusal, headers=headers), now)
+        if self._refused(leg, request, flow, now):
             return
+        transaction = core.serve_invite(request, flow, leg.dialog.local_tag)
         core.respond(transaction, core.response(request, 100), now)
         core.retarget(leg, request.contact)
         leg.offered = (transaction, request)
@@ -41,10 +37,7 @@ class Offers:
         """Without an offer it refreshes target and session only, at any time; with one it is a re-INVITE in little."""
         core = self._core
         sdp = sdp_of(request)
-        refusal = self._refusal(leg) if sdp is not None else None
-        if refusal is not None:
-            headers = (("Retry-After", str(core.below(RETRY_AFTER_S))),) if refusal == 500 else ()
-            core.reply(request, flow, refusal, now, headers)
+        if sdp is not None and self._refused(leg, request, flow, now):
             return
         core.retarget(leg, request.contact)
         if sdp is None:
@@ -53,11 +46,16 @@ class Offers:
         leg.offered = (core.serve(request, flow), request)
         core.out.append(Offered(leg.id, sdp, request))
 
-    def _refusal(self, leg: Leg) -> int | None:
-        """Why an offer of theirs cannot be taken now: 491 when ours is open, 500 when theirs is (RFC 3261 14.2)."""
+    def _refused(self, leg: Leg, request: Request, flow: Flow, now: float) -> bool:
+        """Refuses an offer that cannot be taken now: 491 while ours is open, 500 while theirs is (RFC 3261 14.2)."""
+        core = self._core
         if leg.calling is not None:
-            return 491
-        return 500 if leg.offered is not None or leg.phase is not Phase.TALKING else None
+            core.reply(request, flow, 491, now)
+            return True
+        if leg.offered is not None or leg.phase is not Phase.TALKING:
+            core.reply(request, flow, 500, now, (("Retry-After", str(core.below(RETRY_AFTER_S))),))
+            return True
+        return False
 
     def accept(self, leg: Leg, sdp: Sdp, now: float) -> None:
         if leg.offered is None:

@@ -2,15 +2,28 @@
 
 from collections.abc import Iterable
 
+from siaga_pbx.sip.access import Seat
+from siaga_pbx.sip.acks import Acks
 from siaga_pbx.sip.binding import Binding, StoredBinding
-from siaga_pbx.sip.errors import RemoteError
-from siaga_pbx.sip.events import LegId, Output
-from siaga_pbx.sip.flow import Flow, Target
+from siaga_pbx.sip.byes import Byes
+from siaga_pbx.sip.core import Core
+from siaga_pbx.sip.door import Door
+from siaga_pbx.sip.errors import LocalError, RemoteError
+from siaga_pbx.sip.events import By, Failed, LegId, OptionsOutcome, Output
+from siaga_pbx.sip.flow import Flow, Target, host_of
 from siaga_pbx.sip.headers import NameAddr
+from siaga_pbx.sip.health import Health
+from siaga_pbx.sip.leg import Leg, Phase
 from siaga_pbx.sip.message import Message
+from siaga_pbx.sip.offers import Offers
 from siaga_pbx.sip.options import Entropy, Invite, StackSettings
+from siaga_pbx.sip.registrar import Registrar
 from siaga_pbx.sip.sdp import Sdp
+from siaga_pbx.sip.uac import Uac
+from siaga_pbx.sip.uas import Uas
 from siaga_pbx.sip.uri import Uri
+from siaga_pbx.sip.ways import way_to
+from siaga_pbx.sip.within import Within
 
 
 class Stack:
@@ -22,42 +35,62 @@ class Stack:
     """
 
     def __init__(self, settings: StackSettings, entropy: Entropy) -> None:
-        raise NotImplementedError
+        self._core = core = Core(settings, entropy)
+        self._acks = Acks(core, self._freed)
+        self._byes = Byes(core)
+        self._offers = Offers(core, self._acks, self._byes)
+        self._uas = Uas(core, self._acks)
+        self._uac = Uac(core, self._acks, self._byes)
+        self._registrar = Registrar(core)
+        self._health = Health(core)
+        self._within = Within(core, self._acks, self._byes, self._offers, self._uas)
+        self._door = Door(core, self._within, self._uas, self._byes, self._registrar)
 
     # Inputs
 
     def receive(self, message: Message, flow: Flow, now: float) -> list[Output]:
-        raise NotImplementedError
+        self._door.receive(message, flow, now)
+        return self._core.take()
 
     def receive_malformed(self, error: RemoteError, flow: Flow, now: float) -> list[Output]:
-        raise NotImplementedError
+        self._door.receive_malformed(error, flow)
+        return self._core.take()
 
     def connection_closed(self, flow: Flow, now: float) -> list[Output]:
-        raise NotImplementedError
+        self._core.lose(lambda way: flow in (way, way.flow if isinstance(way, Target) else None), now)
+        return self._core.take()
 
     def unreachable(self, target: Flow | Target, now: float) -> list[Output]:
         """A Send to `target` could not be done (connection refused, ICMP unreachable)."""
-        raise NotImplementedError
+        self._core.lose(lambda way: way == target, now)
+        return self._core.take()
 
     def handle_timer(self, now: float) -> list[Output]:
-        raise NotImplementedError
+        self._core.expire(now)
+        return self._core.take()
 
     def next_deadline(self) -> float | None:
-        raise NotImplementedError
+        return self._core.deadlines.next_at()
 
     def configure(self, settings: StackSettings, now: float) -> list[Output]:
         """Takes new settings; running legs stay, bindings of seats that are no more go (Unregistered)."""
-        raise NotImplementedError
+        self._core.configure(settings)
+        self._registrar.configure(settings)
+        return self._core.take()
 
     # Commands on a server leg
 
     def ring(self, leg: LegId, now: float) -> list[Output]:
         """180, sent again every 3 s until the leg is answered or over."""
-        raise NotImplementedError
+        if (found := self._core.legs.get(leg)) is not None:
+            self._uas.ring(found, now)
+        return self._core.take()
 
     def answer(self, leg: LegId, sdp: Sdp, now: float) -> list[Output]:
         """200 with our answer (or our offer, if they made none). Confirmed or Unacknowledged follows."""
-        raise NotImplementedError
+        if (found := self._core.legs.get(leg)) is not None:
+            self._uas.answer(found, sdp, now)
+        return self._core.take()
 
     def reject(
         self,
@@ -69,19 +102,34 @@ class Stack:
         headers: tuple[tuple[str, str], ...] = (),
     ) -> list[Output]:
         """A final response of 300 to 699; Ended(by local) comes at once."""
-        raise NotImplementedError
+        if (found := self._core.legs.get(leg)) is not None:
+            self._uas.finish(found, status, By.LOCAL, None, now, sdp, headers, reason)
+        return self._core.take()
 
     # Commands on a client leg
 
     def invite(self, leg: LegId, call: Invite, now: float) -> list[Output]:
         """Starts a call; `leg` is the caller's own new name for it (LocalError if it is in use)."""
-        raise NotImplementedError
+        if leg in self._core.legs:
+            raise LocalError(f"leg {leg} is in use")
+        peer = self._core.access.trunk_of(host_of(call.target))
+        self._uac.invite(leg, call, peer, True, now)
+        return self._core.take()
 
     def invite_seat(
         self, leg: LegId, seat: str, from_: NameAddr, sdp: Sdp, now: float, headers: tuple[tuple[str, str], ...] = ()
     ) -> list[Output]:
         """Starts a call to a seat's registered contact; Failed(480) at once if it has none."""
-        raise NotImplementedError
+        if leg in self._core.legs:
+            raise LocalError(f"leg {leg} is in use")
+        binding = self._registrar.in_use(seat)
+        if binding is None:
+            return [Failed(leg, 480, "not registered")]
+        routes = tuple(("Route", path) for path in binding.path)
+        to = NameAddr("", binding.contact)
+        call = Invite(way_to(binding), binding.contact, to, from_, sdp, (*routes, *headers))
+        self._uac.invite(leg, call, Seat(seat), binding.via_is_source, now)
+        return self._core.take()
 
     # Commands on any leg
 
@@ -90,44 +138,75 @@ class Stack:
 
         Ended comes at once, except for a client leg that is not answered: its Failed comes when the CANCEL is through.
         """
-        raise NotImplementedError
+        found = self._core.legs.get(leg)
+        if found is None:
+            return []
+        match found.phase:
+            case Phase.INCOMING:
+                self._uas.finish(found, 480, By.LOCAL, reason, now)
+            case Phase.CALLING:
+                self._uac.cancel(found, reason, now)
+            case Phase.TALKING:
+                self._byes.leave(found, By.LOCAL, None, reason, now)
+        return self._core.take()
 
     def offer(self, leg: LegId, sdp: Sdp, now: float) -> list[Output]:
         """A re-INVITE, when the dialog is free for one. Reanswered or OfferRefused follows."""
-        raise NotImplementedError
+        if (found := self._core.legs.get(leg)) is not None:
+            self._offers.offer(found, sdp, now)
+        return self._core.take()
 
     def accept(self, leg: LegId, sdp: Sdp, now: float) -> list[Output]:
         """Answers the re-INVITE or UPDATE of an Offered event."""
-        raise NotImplementedError
+        if (found := self._core.legs.get(leg)) is not None:
+            self._offers.accept(found, sdp, now)
+        return self._core.take()
 
     def refuse(self, leg: LegId, status: int, now: float) -> list[Output]:
         """Refuses it (488 for media that cannot be done)."""
-        raise NotImplementedError
+        if (found := self._core.legs.get(leg)) is not None:
+            self._offers.refuse(found, status, now)
+        return self._core.take()
 
     def check(self, leg: LegId, now: float) -> list[Output]:
         """In-dialog OPTIONS: Checked, or Ended(by fault) on 481, 408 or silence."""
-        raise NotImplementedError
+        if (found := self._core.legs.get(leg)) is not None:
+            self._within.check(found, now)
+        return self._core.take()
 
     # Out of any leg
 
     def options(self, token: str, target: Flow | Target, uri: Uri, now: float) -> list[Output]:
         """A health check; one OptionsOutcome with `token` follows."""
-        raise NotImplementedError
+        self._health.check(token, target, uri, now)
+        return self._core.take()
 
     def options_seat(self, token: str, seat: str, now: float) -> list[Output]:
         """The same to a seat's registered contact (OptionsOutcome 480 at once if it has none)."""
-        raise NotImplementedError
+        binding = self._registrar.in_use(seat)
+        if binding is None:
+            return [OptionsOutcome(token, False, 480)]
+        self._health.check(token, way_to(binding), binding.contact, now)
+        return self._core.take()
 
     # Bindings
 
     def bindings(self) -> list[Binding]:
         """The contact in use of every registered seat."""
-        raise NotImplementedError
+        return self._registrar.all_in_use()
 
     def snapshot(self, now: float) -> list[StoredBinding]:
         """Every binding, to be stored."""
-        raise NotImplementedError
+        return self._registrar.snapshot(now)
 
     def restore(self, stored: Iterable[StoredBinding], now: float) -> list[Output]:
         """Takes stored bindings back; Registered for each seat that has one left."""
-        raise NotImplementedError
+        self._registrar.restore(stored, now)
+        return self._core.take()
+
+    def _freed(self, leg: Leg, now: float) -> None:
+        """What waited for the ACK to a 2xx of ours: a BYE (RFC 3261 15), or an offer."""
+        if leg.phase is not Phase.LEAVING:
+            self._offers.send(leg, now)
+        elif not leg.unacked:
+            self._byes.send(leg, now)

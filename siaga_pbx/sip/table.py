@@ -34,6 +34,11 @@ class Table:
     def full(self) -> bool:
         return len(self._server) >= MAX_SERVER_TRANSACTIONS
 
+    @property
+    def crowded(self) -> bool:
+        """Half of it is in use: the rest is kept for callers."""
+        return len(self._server) >= MAX_SERVER_TRANSACTIONS // 2
+
     def clients(self) -> list[InviteClient | Client]:
         return list(self._client.values())
 

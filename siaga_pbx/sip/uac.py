@@ -4,9 +4,8 @@ from functools import partial
 
 from siaga_pbx.sip.access import Peer
 from siaga_pbx.sip.acks import Acks
-from siaga_pbx.sip.bodies import sdp_of
 from siaga_pbx.sip.byes import Byes
-from siaga_pbx.sip.core import ALLOW, Core
+from siaga_pbx.sip.core import ALLOW, Core, sdp_of
 from siaga_pbx.sip.dialog import Dialog
 from siaga_pbx.sip.events import Answered, Failed, LegId, Ringing
 from siaga_pbx.sip.leg import Leg, Phase

@@ -4,8 +4,7 @@ from functools import partial
 
 from siaga_pbx.sip.access import Peer
 from siaga_pbx.sip.acks import Acks
-from siaga_pbx.sip.bodies import sdp_of
-from siaga_pbx.sip.core import ALLOW, Core, Extra
+from siaga_pbx.sip.core import ALLOW, Core, Extra, sdp_of
 from siaga_pbx.sip.dialog import accept_dialog
 from siaga_pbx.sip.events import By, IncomingCall, Noted
 from siaga_pbx.sip.flow import Flow
@@ -87,20 +86,28 @@ class Uas:
         now: float,
         sdp: Sdp | None = None,
         headers: Extra = (),
+        phrase: str | None = None,
     ) -> None:
         """A final response of 300 and up: the leg is over."""
         if leg.incoming is not None:
-            self._respond(leg, leg.incoming, status, now, sdp, headers)
+            self._respond(leg, leg.incoming, status, now, sdp, headers, phrase)
             leg.incoming = None
             self._core.end(leg, by, status, reason, now)
             self._core.release(leg)
 
     def _respond(
-        self, leg: Leg, incoming: Incoming, status: int, now: float, sdp: Sdp | None = None, headers: Extra = ()
+        self,
+        leg: Leg,
+        incoming: Incoming,
+        status: int,
+        now: float,
+        sdp: Sdp | None = None,
+        headers: Extra = (),
+        phrase: str | None = None,
     ) -> bytes:
         core, request = self._core, incoming.request
         if status < 300:
             routes = [("Record-Route", route) for route in request.headers.get_all("Record-Route")]
             headers = (*routes, ("Contact", core.contact(leg.dialog)), ("Allow", ALLOW), *headers)
-        response = core.response(request, status, leg.dialog.local_tag, headers, sdp)
+        response = core.response(request, status, leg.dialog.local_tag, headers, sdp, phrase)
         return core.respond(incoming.transaction, response, now)

@@ -46,9 +46,9 @@ class Within:
         elif method == "BYE":
             self._bye(leg, request, flow, now)
         elif leg.phase is Phase.LEAVING:
-            self._reply(leg, request, flow, 481, now)
+            self._core.reply(request, flow, 481, now)
         elif not leg.dialog.in_order(request.cseq.number):
-            self._reply(leg, request, flow, 500, now)
+            self._core.reply(request, flow, 500, now)
         else:
             self._dispatch(leg, request, flow, now)
 
@@ -81,13 +81,6 @@ class Within:
             self._byes.receive(leg, request, flow, now)
         else:
             self._core.reply(request, flow, 481, now)
-
-    def _reply(self, leg: Leg, request: Request, flow: Flow, status: int, now: float) -> None:
-        core = self._core
-        if request.method == "INVITE":
-            core.respond(core.serve_invite(request, flow, leg.dialog.local_tag), core.response(request, status), now)
-        else:
-            core.reply(request, flow, status, now)
 
     def check(self, leg: Leg, now: float) -> None:
         """In-dialog OPTIONS: does the peer still know the dialog?"""
