@@ -67,10 +67,14 @@ def test_healthy() -> None:
 def test_ready_says_which_check_fails() -> None:
     api = Api()
     assert api.get("/-/ready").json()["ready"] is True
-    api.centre.conditions = (Check(name="sip", ok=True), Check(name="media", ok=False, detail="no worker answers"))
+    api.centre.conditions = (
+        Check(name="sip", ok=True, detail="not bound"),
+        Check(name="media", ok=False, detail="no worker answers"),
+    )
     answer = api.get("/-/ready")
     assert answer.status_code == 503
     assert answer.json()["ready"] is False
+    assert {"name": "sip", "ok": True, "detail": ""} in answer.json()["checks"]
     assert {"name": "media", "ok": False, "detail": "no worker answers"} in answer.json()["checks"]
 
 
