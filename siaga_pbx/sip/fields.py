@@ -93,10 +93,13 @@ class Headers:
     the ends. Adding one with a line break in it raises LocalError: it would be two headers to whoever reads it.
     """
 
-    __slots__ = ("_typed", "fields")
+    __slots__ = ("_first", "_typed", "fields")
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
         self.fields: list[tuple[str, str, str]] = []
+        """(key, name as written, value) of each line. For reading only."""
+        self._first: dict[str, str] | None = None
+        """By key the value of its first line; None while it has to be made anew."""
         self._typed: dict[str, object] = {}
         for name, value in items:
             self.add(name, value)
@@ -110,11 +113,17 @@ class Headers:
 
     def get(self, name: str) -> str | None:
         """The value of the first line of that name."""
-        key = header_key(name)
-        for field_key, _, value in self.fields:
-            if field_key == key:
-                return value
-        return None
+        return self._index().get(header_key(name))
+
+    @property
+    def repeated(self) -> bool:
+        """Whether any header has more than one line."""
+        return len(self._index()) != len(self.fields)
+
+    def _index(self) -> dict[str, str]:
+        if self._first is None:
+            self._first = {key: value for key, _, value in reversed(self.fields)}
+        return self._first
 
     def get_all(self, name: str) -> list[str]:
         """The values of all lines of that name, one entry a line."""
@@ -183,6 +192,7 @@ class Headers:
         return key, name, value
 
     def _forget(self, key: str) -> None:
+        self._first = None
         if self._typed:
             self._typed.pop(key, None)
             self._typed.pop(key + "*", None)

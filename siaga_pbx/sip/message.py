@@ -26,6 +26,7 @@ MAX_BODY = 64 * 1024
 MAX_HEADER_LINES = 512
 """Lines of a head: a Via or Record-Route for each of 70 hops, and several times that."""
 
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 _LINE_END = re.compile(r"\r*\n|\r")
 _TOKEN = re.compile(r"[A-Za-z0-9!%*_+`'~.-]++")
 _VERSION = re.compile(r"SIP/[0-9]+\.[0-9]+", re.IGNORECASE)
@@ -171,11 +172,8 @@ def parse(data: bytes) -> Message:
 
 def find_head_end(data: bytes | bytearray, start: int = 0) -> tuple[int, int] | None:
     """Where the head ends and where the body begins; None while there is no blank line at or behind `start`."""
-    end = data.find(b"\n\r\n", start)
-    bare = data.find(b"\n\n", start, len(data) if end < 0 else end + 1)
-    if bare >= 0:
-        return bare, bare + 2
-    return (end, end + 3) if end >= 0 else None
+    match = _BLANK_LINE.search(data, start)
+    return match.span() if match else None
 
 
 def parse_head(data: bytes) -> Head:
@@ -195,18 +193,23 @@ def parse_fields(data: bytes) -> Headers:
 
 
 def _fields(lines: list[str], repairs: list[str]) -> Headers:
+    """The headers of these lines, folded ones joined by one space (RFC 3261 7.3.1), unreadable ones left out."""
     fields: list[tuple[str, str, str]] = []
     usual = KEYS.get
+    readable = False
     for line in lines:
         name, colon, value = line.partition(":")
         key = usual(name)
         if key is None:
-            name = name.strip()
-            if not _TOKEN.fullmatch(name):
-                repairs.append("header-line")
+            if line[:1] in (" ", "\t"):
+                if readable:
+                    key, name, value = fields.pop()
+                    fields.append((key, name, f"{value} {line.strip()}".strip()))
                 continue
-            key = header_key(name)
-        if colon:
+            name = name.strip()
+            key = header_key(name) if _TOKEN.fullmatch(name) else None
+        readable = bool(colon) and key is not None
+        if colon and key is not None:
             fields.append((key, name, value.strip()))
         else:
             repairs.append("header-line")
@@ -214,38 +217,29 @@ def _fields(lines: list[str], repairs: list[str]) -> Headers:
 
 
 def _lines(data: bytes, repairs: list[str]) -> list[str]:
-    """The lines of a head, folded ones joined by one space (RFC 3261 7.3.1), odd line ends and encodings repaired."""
+    """The lines of a head, with odd line ends and encodings repaired."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
         text = data.decode("latin-1")  # so that text has no holes that a log line or a database could fall into
         repairs.append("encoding")
     text = text.rstrip("\r\n")
-    regular = text.count("\r\n")
-    if text.count("\n") != regular or text.count("\r") != regular:
-        text = _LINE_END.sub(lambda end: "\r\n" if end[0][-1] == "\n" else " ", text)
-        repairs.append("line-ends")
     lines = text.split("\r\n")
-    return _unfold(lines) if "\r\n " in text or "\r\n\t" in text else lines
-
-
-def _unfold(lines: list[str]) -> list[str]:
-    joined: list[list[str]] = [[lines[0]]]
-    for line in lines[1:]:
-        if line[:1] in (" ", "\t"):
-            joined[-1].append(line.strip())
-        else:
-            joined.append([line])
-    return [" ".join(parts) for parts in joined]
+    ends = len(lines) - 1
+    if text.count("\n") != ends or text.count("\r") != ends:
+        lines = _LINE_END.sub(lambda end: "\n" if end[0][-1] == "\n" else " ", text).split("\n")
+        repairs.append("line-ends")
+    return lines
 
 
 def content_length(headers: Headers) -> int | None:
     """Content-Length; None when it is absent, unreadable, or there twice with different values."""
-    lengths = set(headers.get_all("content-length"))
-    if len(lengths) != 1:
+    digits = headers.get("content-length")
+    if digits is None or not (digits.isascii() and digits.isdigit() and len(digits) <= 10):
         return None
-    digits = lengths.pop()
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None
+    if headers.repeated and any(other != digits for other in headers.get_all("content-length")):
+        return None
+    return int(digits)
 
 
 def build(head: Head, body: bytes) -> Message:
@@ -315,11 +309,11 @@ def _check_door(message: Message) -> None:
     """The five headers nobody can do without (RFC 3261 8.1.1): there, readable, and saying one thing only."""
     headers = message.headers
     for name in _SINGLE:
-        values = headers.get_all(name)
-        if not values or not values[0]:
+        value = headers.get(name)
+        if not value:
             raise RemoteError(f"no-{name}")
-        if len(values) > 1 and any(value != values[0] for value in values):
-            raise RemoteError(f"two-{name}", " / ".join(values)[:80])
+        if headers.repeated and any(other != value for other in headers.get_all(name)):
+            raise RemoteError(f"two-{name}", " / ".join(headers.get_all(name))[:80])
     if not headers.get("via"):
         raise RemoteError("no-via")
     _ = message.via, message.cseq
