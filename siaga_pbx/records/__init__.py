@@ -1,0 +1,1 @@
+"""Everything on record: `Store` writes, `Reader` reads, `verify` proves, `purge` ends; `models` has the tables."""

@@ -15,6 +15,7 @@ Digests and hashes are lower-case hex.
 import json
 from collections.abc import Mapping
 from hashlib import sha256
+from json.encoder import encode_basestring_ascii as quoted
 
 GENESIS = "0" * 64
 
@@ -38,7 +39,9 @@ def event_hash(
     digest: str,
 ) -> str:
     """The hash that ties an event to the one before it."""
-    return sha256(_encode([previous, seq, id, at, subject, subject_id, call_id, kind, digest]).encode()).hexdigest()
+    call = "null" if call_id is None else quoted(call_id)
+    texts = f"{quoted(id)},{quoted(at)},{quoted(subject)},{quoted(subject_id)},{call},{quoted(kind)},{quoted(digest)}"
+    return sha256(f"[{quoted(previous)},{seq},{texts}]".encode("ascii")).hexdigest()
 
 
 def row_digest(table: str, row: Mapping[str, object]) -> str:

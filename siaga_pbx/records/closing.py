@@ -9,6 +9,7 @@ CLOSED = "row_closed"
 AMENDED = "row_amended"
 REOPENED = "row_reopened"
 ERASED = "erased"
+RESERVED = frozenset({CLOSED, AMENDED, REOPENED, ERASED})  # kinds of events that the writer alone makes
 
 # The tables whose rows close, with the columns that say so.
 CLOSING_COLUMNS = {"call": ("ended_at",), "dispatch": ("state",)}

@@ -30,17 +30,14 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database))
 
 
-def file_identity(url: str) -> tuple[int, int] | None:
-    """What tells one file from another at the same path; None without a file. Raises StoreUnavailable."""
-    file = sqlite_file(url)
+def file_identity(file: Path | None) -> tuple[int, int] | None:
+    """What tells one file from another at the same path; None without a file. Raises OSError."""
     if file is None:
         return None
     try:
-        status = file.stat()
+        status = os.stat(file)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise StoreUnavailable(str(error)) from error
     return status.st_dev, status.st_ino
 
 

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sqlalchemy import Connection, Executable, bindparam, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, delete, select, update
 
 from siaga_pbx.records import closing
 from siaga_pbx.records.chain import GENESIS, event_digest, event_hash, row_digest
@@ -13,11 +12,11 @@ from siaga_pbx.records.changes import Change, Delete, Erase, Event, Insert, Row,
 from siaga_pbx.records.errors import ChangeRefused
 from siaga_pbx.records.models import tables
 from siaga_pbx.records.plain import Plain, plain, to_json
+from siaga_pbx.records.statements import Statements
 
 Values: TypeAlias = dict[str, Plain]
 
 _SALT_BYTES = 16
-_ID = "row_id"  # the name of the parameter; no column has it
 _WRITABLE = frozenset({"call", "incident", "dispatch", "outbox", "seat_binding", "callback"})
 _UPSERTABLE = frozenset({"outbox", "seat_binding", "callback"})
 _DELETABLE = frozenset({"outbox", "seat_binding"})
@@ -53,7 +52,11 @@ class Ledger:
         self._now = now
         self._entropy = entropy
         self._tables = tables()
-        self._statements: dict[tuple[str, ...], Executable] = {}
+        self._statements = Statements(self._tables)
+        self._kinds = {
+            name: {column.name: column.type.python_type for column in table.columns}
+            for name, table in self._tables.items()
+        }
         self._events: list[Values] = []
 
     def load(self, connection: Connection) -> None:
@@ -70,7 +73,7 @@ class Ledger:
     def set_mark(self, connection: Connection, run: str, batch: int) -> None:
         """Notes, in the transaction that carried them out, that this run's batches up to this one are in."""
         row: Values = {"run": run, "batch": batch, "seq": self.head.seq, "hash": self.head.hash}
-        self._upsert(connection, "writer", "run", row)
+        self._statements.upsert(connection, "writer", "run", row)
 
     def forget_other_runs(self, connection: Connection, run: str) -> None:
         """Removes the marks of earlier runs, once the journal holds nothing of theirs."""
@@ -82,7 +85,8 @@ class Ledger:
         self._events.clear()
         for change in changes:
             match change:
-                case Event():
+                case Event(kind=kind):
+                    _require(kind not in closing.RESERVED, f"{kind}: a kind of the writer's own")
                     self._append(change)
                 case Insert(table, row):
                     self._insert(connection, table, row)
@@ -90,7 +94,7 @@ class Ledger:
                     self._update(connection, table, id, values)
                 case Upsert(table, row):
                     _require(table in _UPSERTABLE, f"{table}: a row cannot be upserted")
-                    self._upsert(connection, table, "id", self._values(table, row))
+                    self._statements.upsert(connection, table, "id", self._values(table, row))
                 case Delete(table, id):
                     _require(table in _DELETABLE, f"{table}: a row is never deleted")
                     connection.execute(delete(self._tables[table]).where(self._tables[table].c.id == id))
@@ -112,14 +116,14 @@ class Ledger:
 
     def _flush(self, connection: Connection) -> None:
         if self._events:
-            connection.execute(self._statement("insert", "event"), self._events)
+            self._statements.insert(connection, "event", self._events)
             self._events = []
 
     def _insert(self, connection: Connection, table: str, row: Row) -> None:
         _require(table in _WRITABLE, f"{table}: not a table that is written")
         values = self._values(table, row)
-        connection.execute(self._statement("insert", table), values)
-        if table in closing.CLOSING_COLUMNS and self._is_closed(connection, table, str(values["id"])):
+        self._statements.insert(connection, table, [values])
+        if table in closing.CLOSING_COLUMNS and closing.is_closed(table, {"ended_at": None, "state": None, **values}):
             self._note_closing(connection, table, str(values["id"]), closing.CLOSED)
 
     def _update(self, connection: Connection, table: str, id: str, changed: Row) -> None:
@@ -129,28 +133,29 @@ class Ledger:
         columns = closing.CLOSING_COLUMNS.get(table, ())
         closes = not values.keys().isdisjoint(columns)
         before = closes and self._is_closed(connection, table, id)
-        row = connection.execute(self._statement("update", table, *values), values | {_ID: id}).first()
+        row = self._statements.update(connection, table, id, values, columns or ("id",))
         _require(row is not None, f"{table} {id}: no such row")
         if columns and row is not None:
-            after = closing.is_closed(table, dict(row._mapping))
+            after = closing.is_closed(table, row)
             kind = closing.kind_of_change(before if closes else after, after)
             if kind is not None:
                 self._note_closing(connection, table, id, kind)
 
     def _is_closed(self, connection: Connection, table: str, id: str) -> bool:
-        row = connection.execute(self._statement("select", table), {_ID: id}).first()
-        return row is not None and closing.is_closed(table, dict(row._mapping))
+        row = self._statements.select(connection, table, id, closing.CLOSING_COLUMNS[table])
+        return row is not None and closing.is_closed(table, row)
 
     def _note_closing(self, connection: Connection, table: str, id: str, kind: str) -> None:
-        row = connection.execute(self._statement("select", table), {_ID: id}).one()._mapping
+        """Appends the digest of the row as it is now."""
+        kinds = self._kinds[table]
+        raw = self._statements.select(connection, table, id, tuple(kinds)) or {}
+        row = {name: bool(value) if kinds[name] is bool and value is not None else value for name, value in raw.items()}
         call_id = id if table == "call" else self._call_of(connection, str(row["incident_id"]))
-        data = {"digest": row_digest(table, dict(row))}
-        self._append(Event(self._now(), table, id, call_id, kind, data))
+        self._append(Event(self._now(), table, id, call_id, kind, {"digest": row_digest(table, row)}))
 
     def _call_of(self, connection: Connection, incident_id: str) -> str:
-        return str(
-            connection.execute(self._statement("select", "incident"), {_ID: incident_id}).one()._mapping["call_id"]
-        )
+        row = self._statements.select(connection, "incident", incident_id, ("call_id",))
+        return str(row["call_id"]) if row else ""
 
     def _erase(self, connection: Connection, call_id: str) -> None:
         """Blanks the rows, drops the events' content, and notes the digests of what is left."""
@@ -172,34 +177,27 @@ class Ledger:
             self._note_closing(connection, table, id, closing.ERASED)
 
     def _values(self, table: str, row: Row) -> Values:
-        columns = self._tables[table].c if table in self._tables else ()
-        unknown = [name for name in row if name not in columns]
-        _require(not unknown, f"{table}: no column {', '.join(map(repr, unknown))}")
-        return {name: plain(value) for name, value in row.items()}
+        kinds = self._kinds[table]
+        try:
+            return {name: _fitting(kinds[name], value) for name, value in row.items()}
+        except KeyError as error:
+            raise ChangeRefused(f"{table}: no column {error}") from None
+        except ValueError as error:
+            raise ChangeRefused(f"{table}: a value cannot be {error}") from None
 
-    def _upsert(self, connection: Connection, table: str, key: str, row: Values) -> None:
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        statement = dialect.insert(self._tables[table])
-        new = {name: statement.excluded[name] for name in row if name != key}
-        connection.execute(statement.on_conflict_do_update(index_elements=[key], set_=new), row)
 
-    def _statement(self, verb: str, table: str, *columns: str) -> Executable:
-        """One statement for each shape, kept: building one costs more than running it."""
-        key = (verb, table, *columns)
-        statement = self._statements.get(key)
-        if statement is None:
-            statement = self._statements[key] = self._build(verb, table, columns)
-        return statement
-
-    def _build(self, verb: str, name: str, columns: tuple[str, ...]) -> Executable:
-        table = self._tables[name]
-        if verb == "insert":
-            return insert(table)
-        if verb == "select":
-            return select(table).where(table.c.id == bindparam(_ID))
-        changed: dict[str, object] = {column: bindparam(column) for column in columns}
-        told = [table.c[column] for column in closing.CLOSING_COLUMNS.get(name, ("id",))]
-        return update(table).where(table.c.id == bindparam(_ID)).values(changed).returning(*told)
+def _fitting(kind: type, value: object) -> Plain:
+    """The value as the column's kind, which SQLite would not insist on. Raises ValueError."""
+    if value is None:
+        return None
+    fit = plain(value)
+    if fit is None or isinstance(fit, kind):
+        return fit
+    if kind is str:
+        return str(fit)
+    if kind is float and isinstance(fit, int):
+        return float(fit)
+    raise ValueError(repr(fit))
 
 
 def _require(condition: bool, otherwise: str) -> None:

@@ -16,6 +16,8 @@ _encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", 
 
 def plain(value: object) -> Plain:
     """The value as a column can hold it: scalars as they are, mappings and sequences as JSON, anything else as text."""
+    if type(value) is str:  # nearly always
+        return _storable(value)
     match value:
         case None | bool():
             return value

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -22,7 +21,7 @@ from siaga_pbx.records.writer import Batch, Writer, WriterSettings
 _QUEUE_LIMIT = 50_000  # batches, some 100 MB: half a minute at 200 calls/s of a disk that hangs
 _MEMORY_LIMIT = 50_000  # batches of the journal when its file fails as well
 _GROUP_LIMIT = 500  # batches a transaction, which is then some 100 ms
-_LINGER_S = 0.01  # how long a write() may wait for company: one sync for them all; a commit() ends the wait
+_LINGER_S = 0.05  # how long a write() may wait for company: one sync for them all; a commit() ends the wait
 
 _Marker: TypeAlias = Future[bool]  # in the queue: resolved when everything before it was dealt with
 _Stop: TypeAlias = None
@@ -54,6 +53,7 @@ class Store:
         self._hooks = hooks or Hooks()
         self._now, self._entropy = now, entropy
         self._queue: SimpleQueue[Batch | _Marker | _Stop] = SimpleQueue()
+        self._urgent = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock: int | None = None
         self._closed = False
@@ -98,7 +98,7 @@ class Store:
         if self._closed or self._queue.qsize() >= _QUEUE_LIMIT:
             future.set_exception(StoreUnavailable("the records are closed, or their disk hangs"))
             return future
-        self._queue.put(Batch(tuple(changes), future))
+        self._put_urgently(Batch(tuple(changes), future))
         return future
 
     def flush(self, timeout_s: float = 10.0) -> bool:
@@ -106,7 +106,7 @@ class Store:
         if self._thread is None or not self._thread.is_alive():
             return False
         marker: Future[bool] = Future()
-        self._queue.put(marker)
+        self._put_urgently(marker)
         try:
             return marker.result(timeout_s)
         except TimeoutError:
@@ -116,12 +116,16 @@ class Store:
         """Brings everything to the disk and ends the writer thread. Later writes are dropped, later commits fail."""
         self._closed = True
         if self._thread is not None:
-            self._queue.put(None)
+            self._put_urgently(None)
             self._thread.join(timeout_s)
             self._thread = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _put_urgently(self, item: Batch | _Marker | _Stop) -> None:
+        self._queue.put(item)
+        self._urgent.set()
 
     def _take_lock(self) -> None:
         """One writer a database; the kernel drops the lock of a process that dies."""
@@ -152,19 +156,16 @@ class Store:
         writer.close()
 
     def _gather(self, wait_s: float | None) -> tuple[list[Batch], _Marker | None, bool]:
-        """What is in the queue, up to a group; after a first write() a little time for others to join it."""
+        """What is in the queue, up to a group; after the first a little time for others to join it, if nobody waits."""
         batches: list[Batch] = []
-        until: float | None = None
-        while len(batches) < _GROUP_LIMIT:
-            try:
-                item = self._queue.get(wait_s != 0, wait_s)
-            except Empty:
-                break
-            if item is None:
-                return batches, None, False
-            if isinstance(item, Future):
-                return batches, item, True
-            batches.append(item)
-            until = until or time.monotonic() + _LINGER_S
-            wait_s = 0 if item.future is not None else max(0.0, until - time.monotonic())
+        with suppress(Empty):
+            item = self._queue.get(timeout=wait_s)
+            self._urgent.wait(_LINGER_S)
+            self._urgent.clear()
+            while isinstance(item, Batch):
+                batches.append(item)
+                if len(batches) == _GROUP_LIMIT:
+                    return batches, None, True
+                item = self._queue.get_nowait()
+            return batches, item, item is not None
         return batches, None, True

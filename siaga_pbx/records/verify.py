@@ -1,14 +1,15 @@
 """Proves the records: walks the chain of events from its beginning, and compares closed rows with their digests.
 
-What it finds: an event changed, removed (at the end, too), inserted or moved; a closed call or dispatch changed, removed or
-inserted; content removed without an erasure. What it cannot find: a database replaced as a whole by one that is consistent
-in itself. Against that, the head of the chain must be known elsewhere.
+What it finds: an event changed, removed (at the end, too), inserted or moved; a closed call or dispatch changed,
+removed or inserted; content removed without an erasure. What it cannot find: a database replaced as a whole by one
+that is consistent in itself. Against that, the head of the chain must be known elsewhere.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
@@ -20,7 +21,7 @@ from siaga_pbx.records.errors import StoreUnavailable
 from siaga_pbx.records.models import tables
 
 _MAX_PROBLEMS = 100  # after the first few, more of them tell nothing
-_FETCH = 1000
+_STREAM = {"yield_per": 1000}  # rows at a time in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,28 @@ def verify(database: str) -> list[Problem]:
         engine.dispose()
 
 
+class _Event(NamedTuple):
+    """A row of `event`, by the order of its columns."""
+
+    seq: int
+    id: str
+    at: str
+    subject: str
+    subject_id: str
+    call_id: str | None
+    kind: str
+    data: str | None
+    salt: str | None
+    digest: str
+    hash: str
+
+    def follows(self, previous: str) -> bool:
+        link = event_hash(
+            previous, self.seq, self.id, self.at, self.subject, self.subject_id, self.call_id, self.kind, self.digest
+        )
+        return link == self.hash
+
+
 @dataclass(slots=True)
 class _Walk:
     """What is known after the events so far."""
@@ -59,71 +82,69 @@ class _Walk:
     seq: int = 0
     hash: str = GENESIS
     digests: dict[tuple[str, str], str | None] = field(default_factory=dict)  # of closed rows; None: open again
-    blank: dict[str, tuple[str, int]] = field(default_factory=dict)  # owner of erased content -> its first event
+    blank: dict[str, _Event] = field(default_factory=dict)  # the first event without content of a call (or subject)
 
 
 def _problems(connection: Connection) -> Iterator[Problem]:
     walk = _Walk()
     event = tables()["event"]
-    rows = connection.execution_options(yield_per=_FETCH).execute(select(event).order_by(event.c.seq))
-    for row in rows.mappings():
-        yield from _check_event(walk, row)
+    columns = [event.c[name] for name in _Event._fields]
+    for row in connection.execute(select(*columns).order_by(event.c.seq), execution_options=_STREAM):
+        yield from _check_event(walk, _Event._make(row))
     yield from _check_head(connection, walk)
-    for id, seq in walk.blank.values():
-        yield Problem("event", id, seq, "its content is gone, and no erasure says so")
+    for blank in walk.blank.values():
+        yield Problem("event", blank.id, blank.seq, "its content is gone, and no erasure says so")
     for table in closing.CLOSING_COLUMNS:
         yield from _check_rows(connection, table, walk)
 
 
-def _check_event(walk: _Walk, row: Mapping[str, object]) -> Iterator[Problem]:
-    seq, id = int(str(row["seq"])), str(row["id"])
-    if seq != walk.seq + 1:
-        gap = f"event {walk.seq + 1}" if seq == walk.seq + 2 else f"events {walk.seq + 1} to {seq - 1}"
-        yield Problem("event", id, seq, f"{gap} before it removed")
-    elif row["hash"] != _hash(walk.hash, row):
-        yield Problem("event", id, seq, "does not follow from the event before it: one of them was changed or moved")
-    if row["data"] is None and row["salt"] is None:
-        walk.blank.setdefault(_owner(row), (id, seq))
-    elif row["data"] is None or row["salt"] is None or row["digest"] != _digest(row):
-        yield Problem("event", id, seq, "its content was changed")
+def _check_event(walk: _Walk, event: _Event) -> Iterator[Problem]:
+    if event.seq != walk.seq + 1:
+        gap = "the one" if event.seq == walk.seq + 2 else f"those from {walk.seq + 1}"
+        yield Problem("event", event.id, event.seq, f"{gap} before it removed")
+    elif not event.follows(walk.hash):
+        what = "does not follow from the one before it: one of the two was changed, inserted or moved"
+        yield Problem("event", event.id, event.seq, what)
+    if event.data is None and event.salt is None:
+        walk.blank.setdefault(event.call_id or event.subject_id, event)
+    elif event.data is None or event.salt is None or event_digest(event.salt, event.data) != event.digest:
+        yield Problem("event", event.id, event.seq, "its content was changed")
     else:
-        _note_closing(walk, row)
-    walk.seq, walk.hash = seq, str(row["hash"])
+        _note_closing(walk, event, event.data)
+    walk.seq, walk.hash = event.seq, event.hash
 
 
-def _note_closing(walk: _Walk, row: Mapping[str, object]) -> None:
+def _note_closing(walk: _Walk, event: _Event, data: str) -> None:
     """Remembers what an event says about a closed row, and that it accounts for content that is gone."""
-    kind, place = row["kind"], (str(row["subject"]), str(row["subject_id"]))
-    if kind in (closing.CLOSED, closing.AMENDED, closing.ERASED):
-        walk.digests[place] = str(json.loads(str(row["data"])).get("digest"))
-    elif kind == closing.REOPENED:
+    place = (event.subject, event.subject_id)
+    if event.kind in (closing.CLOSED, closing.AMENDED, closing.ERASED):
+        walk.digests[place] = json.loads(data)["digest"]
+    elif event.kind == closing.REOPENED:
         walk.digests[place] = None
-    if kind == closing.ERASED:
-        walk.blank.pop(_owner(row), None)
-
-
-def _owner(row: Mapping[str, object]) -> str:
-    """Whose erasure takes an event's content: its call's, else its subject's."""
-    return str(row["call_id"] or row["subject_id"])
+    if event.kind == closing.ERASED:
+        walk.blank.pop(str(event.call_id), None)
+        walk.blank.pop(event.subject_id, None)
 
 
 def _check_head(connection: Connection, walk: _Walk) -> Iterator[Problem]:
     """The writer's own note of the last event: without it, a chain cut short would look whole."""
     writer = tables()["writer"]
-    heads = connection.execute(select(writer.c.seq, writer.c.hash).order_by(writer.c.seq.desc()).limit(1)).first()
-    if heads is None and walk.seq:
-        yield Problem("writer", "-", None, "the note of the chain's last event was removed")
-    elif heads is not None and heads.seq > walk.seq:
-        yield Problem("event", "-", heads.seq, f"the events after {walk.seq} were removed")
-    elif heads is not None and (heads.seq, heads.hash) != (walk.seq, walk.hash):
-        yield Problem("event", "-", heads.seq + 1, "inserted after the last event that was written")
+    head = connection.execute(select(writer.c.seq, writer.c.hash).order_by(writer.c.seq.desc()).limit(1)).first()
+    if head is None and walk.seq:
+        yield Problem("writer", "-", None, "the note of the last event was removed")
+    elif head is not None and head.seq > walk.seq:
+        yield Problem("event", "-", walk.seq + 1, f"removed, and all up to {head.seq}")
+    elif head is not None and head.seq < walk.seq:
+        yield Problem("event", "-", head.seq + 1, "inserted after the last that the daemon wrote")
+    elif head is not None and head.hash != walk.hash:
+        yield Problem("event", "-", walk.seq, "not what the daemon wrote: the chain was made anew")
 
 
 def _check_rows(connection: Connection, name: str, walk: _Walk) -> Iterator[Problem]:
     table = tables()[name]
     known = {id: digest for (subject, id), digest in walk.digests.items() if subject == name}
-    rows = connection.execution_options(yield_per=_FETCH).execute(select(table).order_by(table.c.id))
-    for row in rows.mappings():
+    rows = connection.execute(select(table).order_by(table.c.id), execution_options=_STREAM)
+    for row in map(dict[str, object], rows.mappings()):
         id = str(row["id"])
         digest = known.pop(id, None)
         if digest is not None and row_digest(name, row) != digest:
@@ -132,23 +153,3 @@ def _check_rows(connection: Connection, name: str, walk: _Walk) -> Iterator[Prob
             yield Problem(name, id, None, "closed, but not by the daemon: changed or inserted")
     for id in known:
         yield Problem(name, id, None, "removed")
-
-
-def _digest(row: Mapping[str, object]) -> str:
-    return event_digest(str(row["salt"]), str(row["data"]))
-
-
-def _hash(previous: str, row: Mapping[str, object]) -> str:
-    columns = ("seq", "id", "at", "subject", "subject_id", "call_id", "kind", "digest")
-    seq, id, at, subject, subject_id, call_id, kind, digest = (row[column] for column in columns)
-    return event_hash(
-        previous,
-        int(str(seq)),
-        str(id),
-        str(at),
-        str(subject),
-        str(subject_id),
-        None if call_id is None else str(call_id),
-        str(kind),
-        str(digest),
-    )

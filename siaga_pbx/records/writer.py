@@ -5,13 +5,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby, islice
 
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 
 from siaga_pbx.records.changes import Change, Event, Insert, Update, Upsert
-from siaga_pbx.records.database import check, file_identity, is_busy, is_outage, migrate, writer_engine
+from siaga_pbx.records.database import check, file_identity, is_busy, is_outage, migrate, sqlite_file, writer_engine
 from siaga_pbx.records.errors import ChangeRefused, StoreUnavailable
 from siaga_pbx.records.hooks import Hooks
 from siaga_pbx.records.ids import new_id
@@ -65,6 +66,7 @@ class Writer:
         self._hooks = hooks
         self._now = now
         self._ledger = Ledger(now, entropy)
+        self._file = sqlite_file(settings.database)
         self._engine: Engine | None = None
         self._connection: Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -204,7 +206,7 @@ class Writer:
             migrate(self._settings.database, self._settings.busy_timeout_s)
         self._engine = writer_engine(self._settings.database, self._settings.busy_timeout_s)
         self._connection = connection = self._engine.connect()
-        self._identity = file_identity(self._settings.database)
+        self._identity = file_identity(self._file)
         with connection.begin():
             if not self._sound:
                 check(connection)
@@ -215,7 +217,7 @@ class Writer:
     def _sound_connection(self) -> Connection:
         if self._connection is None:
             raise StoreUnavailable("no connection")
-        if file_identity(self._settings.database) != self._identity:
+        if file_identity(self._file) != self._identity:
             raise StoreUnavailable("the database's file was removed or replaced")
         return self._connection
 
@@ -249,7 +251,7 @@ class Writer:
         self._tell_journal()
 
     def _replay(self) -> None:
-        """Everything from the journal, in order; between the earlier runs' and our own, the crashed run's rows close."""
+        """The whole journal, in order; between the earlier runs' batches and our own the crashed run's rows close."""
         for run, entries in groupby(self._journal.entries(), key=lambda entry: entry.run):
             if run == self.run:
                 self._settle()
@@ -260,10 +262,8 @@ class Writer:
             self._journal.clear()
             self._tell_journal()
         if not self._journal.path.exists():  # or it could not be read, and may be one day
-            mark = self._marks[self.run]
-            self._in_transaction(
-                self.run, mark, lambda connection: self._ledger.forget_other_runs(connection, self.run)
-            )
+            forget = partial(self._ledger.forget_other_runs, run=self.run)
+            self._in_transaction(self.run, self._marks[self.run], forget)
 
     def _replay_group(self, run: str, entries: Sequence[Entry]) -> None:
         if run not in self._marks:

@@ -1,0 +1,196 @@
+"""Queries, for the API, the commands and the start. Rows are dicts keyed by the columns' names, oldest first.
+
+JSON columns (`data`, `message`, `flow`) come decoded. Every method blocks for as long as its query takes (call it from
+a thread) and raises StoreUnavailable when the database cannot be read.
+"""
+
+import json
+from typing import Self, TypeAlias
+
+from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy.exc import DBAPIError
+
+from siaga_pbx.records.closing import ERASED
+from siaga_pbx.records.database import reader_engine
+from siaga_pbx.records.errors import StoreUnavailable
+from siaga_pbx.records.ids import first_id
+from siaga_pbx.records.models import tables
+from siaga_pbx.records.times import parse_utc
+
+Record: TypeAlias = dict[str, object]
+Query: TypeAlias = Select[*tuple[object, ...]]
+
+# Who hung up before anybody spoke, and who was lost in a crash of ours.
+LOST_OUTCOMES = ("abandoned", "interrupted")
+
+_JSON_COLUMNS = ("data", "message", "flow")
+_ID_LEAD_MS = 60_000  # an event's id may be made this long before its time; then `since` still finds it
+
+
+class Reader:
+    """Read-only access; any thread may use it. Opens connections when they are needed: the database may come later."""
+
+    def __init__(self, database: str) -> None:
+        self._engine = reader_engine(database)
+        self._tables = tables()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._engine.dispose()
+
+    def calls(
+        self,
+        *,
+        since: str | None = None,
+        limit: int | None = None,
+        outcome: str | None = None,
+        ended: bool | None = None,
+    ) -> list[Record]:
+        """Calls by their arrival. `since`: UTC text; `limit`: the newest so many; `ended`: over, or still live."""
+        call = self._tables["call"]
+        query = select(call)
+        if since is not None:
+            query = query.where(call.c.received_at >= since)
+        if outcome is not None:
+            query = query.where(call.c.outcome == outcome)
+        if ended is not None:
+            query = query.where(call.c.ended_at.is_not(None) if ended else call.c.ended_at.is_(None))
+        return self._newest(query, [call.c.received_at, call.c.id], limit)
+
+    def call(self, id: str) -> Record | None:
+        """One call."""
+        return self._one("call", id)
+
+    def events(
+        self,
+        *,
+        call_id: str | None = None,
+        subject: str | None = None,
+        subject_id: str | None = None,
+        since: str | None = None,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> list[Record]:
+        """Events by seq. `after`: only those of a higher seq, and `limit` takes the oldest of them (to page on)."""
+        event = self._tables["event"]
+        query = select(event)
+        wanted = {"call_id": call_id, "subject": subject, "subject_id": subject_id}
+        query = query.where(*(event.c[name] == value for name, value in wanted.items() if value is not None))
+        if since is not None:
+            earliest = int(parse_utc(since).timestamp() * 1000) - _ID_LEAD_MS
+            query = query.where(event.c.at >= since, event.c.id >= first_id(earliest))
+        if after is not None:
+            return self._rows(query.where(event.c.seq > after).order_by(event.c.seq).limit(limit))
+        return self._newest(query, [event.c.seq], limit)
+
+    def seats(self, *, seat: str | None = None, since: str | None = None, limit: int | None = None) -> list[Record]:
+        """The seats' history: the events whose subject is a seat."""
+        return self.events(subject="seat", subject_id=seat, since=since, limit=limit)
+
+    def incidents(
+        self, *, call_id: str | None = None, since: str | None = None, limit: int | None = None
+    ) -> list[Record]:
+        """Incidents by the time they were opened."""
+        incident = self._tables["incident"]
+        query = select(incident)
+        if call_id is not None:
+            query = query.where(incident.c.call_id == call_id)
+        if since is not None:
+            query = query.where(incident.c.opened_at >= since)
+        return self._newest(query, [incident.c.opened_at, incident.c.id], limit)
+
+    def incident(self, id: str) -> Record | None:
+        """One incident."""
+        return self._one("incident", id)
+
+    def dispatches(
+        self,
+        *,
+        call_id: str | None = None,
+        incident_id: str | None = None,
+        agency: str | None = None,
+        since: str | None = None,
+        limit: int | None = None,
+    ) -> list[Record]:
+        """Dispatches by the time they were made."""
+        dispatch, incident = self._tables["dispatch"], self._tables["incident"]
+        query = select(dispatch)
+        if call_id is not None:
+            query = query.where(
+                dispatch.c.incident_id.in_(select(incident.c.id).where(incident.c.call_id == call_id).scalar_subquery())
+            )
+        if incident_id is not None:
+            query = query.where(dispatch.c.incident_id == incident_id)
+        if agency is not None:
+            query = query.where(dispatch.c.agency == agency)
+        if since is not None:
+            query = query.where(dispatch.c.created_at >= since)
+        return self._newest(query, [dispatch.c.created_at, dispatch.c.id], limit)
+
+    def dispatch(self, id: str) -> Record | None:
+        """One dispatch."""
+        return self._one("dispatch", id)
+
+    def outbox(self) -> list[Record]:
+        """What is still to be published, in the order it was written."""
+        outbox = self._tables["outbox"]
+        return self._newest(select(outbox), [outbox.c.created_at, outbox.c.id], None)
+
+    def bindings(self, now: str) -> list[Record]:
+        """The stored registrations that have not expired at `now` (UTC text)."""
+        binding = self._tables["seat_binding"]
+        return self._newest(select(binding).where(binding.c.expires_at > now), [binding.c.seat, binding.c.id], None)
+
+    def callbacks(self, *, since: str | None = None) -> list[Record]:
+        """The call-back list: calls that were lost and can be called back, neither called nor dismissed yet."""
+        call, callback = self._tables["call"], self._tables["callback"]
+        done = select(callback.c.id).scalar_subquery()
+        query = select(call).where(call.c.outcome.in_(LOST_OUTCOMES), call.c.callable, call.c.id.not_in(done))
+        if since is not None:
+            query = query.where(call.c.received_at >= since)
+        return self._newest(query, [call.c.received_at, call.c.id], None)
+
+    def recorded(self, *, before: str) -> list[Record]:
+        """Calls with a recording that ended before that time."""
+        call = self._tables["call"]
+        query = select(call).where(call.c.ended_at < before, call.c.recording.is_not(None))
+        return self._newest(query, [call.c.received_at, call.c.id], None)
+
+    def unerased(self, *, before: str) -> list[Record]:
+        """Calls that ended before that time and still have their content."""
+        call, event = self._tables["call"], self._tables["event"]
+        erased = select(event.c.seq).where(event.c.call_id == call.c.id, event.c.kind == ERASED).exists()
+        query = select(call).where(call.c.ended_at < before, ~erased)
+        return self._newest(query, [call.c.received_at, call.c.id], None)
+
+    def _one(self, table: str, id: str) -> Record | None:
+        rows = self._rows(select(self._tables[table]).where(self._tables[table].c.id == id))
+        return rows[0] if rows else None
+
+    def _newest(self, query: Query, order: list[ColumnElement[object]], limit: int | None) -> list[Record]:
+        if limit is None:
+            return self._rows(query.order_by(*order))
+        rows = self._rows(query.order_by(*(column.desc() for column in order)).limit(limit))
+        rows.reverse()
+        return rows
+
+    def _rows(self, query: Query) -> list[Record]:
+        try:
+            with self._engine.connect() as connection:
+                return [_decoded(dict(row)) for row in connection.execute(query).mappings()]
+        except DBAPIError as error:
+            raise StoreUnavailable(str(error.orig)) from error
+
+
+def _decoded(row: Record) -> Record:
+    for name in _JSON_COLUMNS:
+        value = row.get(name)
+        if isinstance(value, str):
+            row[name] = json.loads(value)
+    return row
