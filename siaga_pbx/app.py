@@ -1,0 +1,272 @@
+"""The daemon: starts the parts, reloads, drains, stops. `run` is the command `siaga-pbx run`."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from siaga_pbx import config as configuration
+from siaga_pbx.build import Parts, assemble, stack_settings
+from siaga_pbx.config import Config, ConfigErrors
+from siaga_pbx.dispatch.broker import BrokerMissing
+from siaga_pbx.logs import start_logging
+from siaga_pbx.notify import Notifier
+from siaga_pbx.records.errors import RecordsError, StoreInUse
+from siaga_pbx.records.retention import Keep, purge
+from siaga_pbx.view import View
+from siaga_pbx.web import token
+from siaga_pbx.web.app import create_app
+from siaga_pbx.web.centre import Cause, CentreState, Refused
+from siaga_pbx.web.server import HttpServer
+
+log = structlog.get_logger(__name__)
+
+DRAIN_LIMIT_S = 300.0
+"""How long a drain waits for calls to end; the unit's TimeoutStopSec lies above it."""
+LINGER_S = 0.5
+"""How long the last BYEs may be answered before the sockets close."""
+CHECK_PEERS_S = 30.0
+AUDIT_S = 5.0
+CLOCK_CHECK_S = 60.0
+RETENTION_S = 6 * 3600.0
+
+_BOUND_AT_START = ("media", "records", "http")
+"""Sections that a reload leaves as they were: what they name is bound, opened or spawned at the start."""
+
+
+class Daemon:
+    """One centre. `start`, then `drain` and `stop`; `reload` in between."""
+
+    def __init__(self, config: Config, notifier: Notifier | None = None) -> None:
+        self.state = CentreState.STARTING
+        self.drained = asyncio.Event()
+        self._notifier = notifier or Notifier({})
+        self._tasks: list[asyncio.Task[None]] = []
+        worker = [sys.executable, "-m", "siaga_pbx", "media", "--config", str(config.path)]
+        self.parts: Parts = assemble(config, worker)
+        self.view = View(self.parts, state=lambda: self.state, sip_bound=lambda: self._sip_bound, reload=self.reload)
+        self._sip_bound = False
+        self._http: HttpServer | None = None
+
+    @property
+    def http_address(self) -> tuple[str, int]:
+        """Where the API listens, once started."""
+        assert self._http is not None, "start() comes first"
+        return self._http.address
+
+    async def start(self) -> None:
+        """Raises OSError when an address cannot be bound, StoreInUse and BrokerMissing; nothing else stops it."""
+        parts, config = self.parts, self.parts.config
+        await asyncio.to_thread(parts.store.open)
+        await parts.media.start()
+        await parts.endpoint.start()
+        parts.addresses.bound = parts.endpoint.bound
+        parts.endpoint.perform(parts.stack.configure(stack_settings(config, parts.addresses), parts.clock.now()))
+        self._sip_bound = True
+        with suppress(RecordsError):  # the store has raised the alarm; seats register again within two minutes
+            parts.hub.restore_bindings(await asyncio.to_thread(parts.reader.bindings, parts.clock.utc()))
+        parts.switch.carry_out(parts.queue.start(parts.clock.now()))
+        await parts.dispatcher.start()
+        await self._start_http(config)
+        self._every(AUDIT_S, parts.switch.audit)
+        self._every(CHECK_PEERS_S, parts.hub.check_peers)
+        self._every(CLOCK_CHECK_S, self._check_clock)
+        self._spawn(parts.metrics.measure_loop_lag(parts.clock.now))
+        self._spawn(self._purge())
+        self._spawn(self._notifier.keep_alive(lambda: True))
+        parts.metrics.config_last_reload_successful.set(1)
+        self.state = CentreState.RUNNING
+        parts.tools.log.system("started", {"pid": os.getpid()})
+        self._notifier.ready(f"{config.centre.name}: {len(config.trunks)} trunks, {len(config.seats)} seats")
+        log.info("started", centre=config.centre.id, sip=[str(one) for one in parts.endpoint.bound])
+
+    async def reload(self) -> tuple[str, ...]:
+        """Read the files again and take over what can be; all that can fail comes first (then Refused, and no change).
+
+        Returns the sections that changed but need a restart.
+        """
+        old = self.parts.config
+        self._notifier.reloading()
+        try:
+            new = await asyncio.to_thread(configuration.load, old.path)
+        except ConfigErrors as errors:
+            self.parts.metrics.config_last_reload_successful.set(0)
+            self.parts.alarms.set("reload-failed", True, "the configuration has errors; the old one stays in force")
+            self._notifier.ready("reload failed: the old configuration stays in force")
+            log.error("reload failed", errors=[str(error) for error in errors.errors])
+            raise Refused(Cause.INVALID, str(errors)) from errors
+        restart = _needs_restart(old, new)
+        new = new.model_copy(
+            update={name: getattr(old, name) for name in _BOUND_AT_START}
+            | {
+                "centre": new.centre.model_copy(update={"id": old.centre.id}),
+                "sip": new.sip.model_copy(update={"listen": old.sip.listen}),
+            }
+        )
+        self.parts.configure(new)
+        await self.parts.dispatcher.configure(new)
+        self.parts.metrics.config_last_reload_successful.set(1)
+        self.parts.alarms.set("reload-failed", False)
+        self.parts.tools.log.system("reloaded", {"restart": list(restart)})
+        self._notifier.ready("reloaded")
+        log.info("reloaded", needs_restart=list(restart))
+        return restart
+
+    async def drain(self) -> None:
+        """Wait until no call is left, at most DRAIN_LIMIT_S. New 112 calls are taken meanwhile (docs/adr/0004)."""
+        if self.state is CentreState.DRAINING:
+            return
+        self.state = CentreState.DRAINING
+        self._notifier.stopping("draining")
+        deadline = self.parts.clock.now() + DRAIN_LIMIT_S
+        self.parts.tools.log.system("draining", {"calls": len(self.parts.switch.callers)})
+        while self.parts.tools.legs and self.parts.clock.now() < deadline:
+            log.info("draining", calls=len(self.parts.switch.callers), left_s=round(deadline - self.parts.clock.now()))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_calls_over(), 5.0)
+
+    async def _all_calls_over(self) -> None:
+        while self.parts.tools.legs:
+            await asyncio.sleep(0.05)
+
+    async def stop(self) -> None:
+        """End what is left, in the reverse order of the start. A part that fails does not keep the others."""
+        parts = self.parts
+        had_calls = len(parts.tools.legs) > 0
+        parts.switch.hang_up_all()
+        if had_calls:
+            await asyncio.sleep(LINGER_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        parts.tools.log.system("stopped", {"pid": os.getpid()})
+        if self._http is not None:
+            await self._guarded(self._http.stop)
+        await self._guarded(parts.dispatcher.close)
+        await self._guarded(parts.endpoint.close)
+        await self._guarded(parts.media.stop)
+        await asyncio.to_thread(parts.store.close)
+        parts.reader.close()
+        log.info("stopped")
+
+    async def _start_http(self, config: Config) -> None:
+        parts, listen = self.parts, config.http.listen
+        app = create_app(
+            self.view,
+            token.load_or_create(config.token_file),
+            records=parts.reader,
+            registry=parts.metrics.registry,
+            outage=RecordsError,
+            recordings=config.records.recordings,
+            host=listen.host,
+        )
+        self._http = HttpServer(app, listen.host, listen.port)
+        await self._http.start()
+
+    def _check_clock(self) -> None:
+        good = self.parts.clock.synchronised()
+        self.parts.metrics.clock_synchronised.set(good)
+        self.parts.alarms.set("clock-not-synchronised", not good, "no time service keeps the clock true; see chrony")
+
+    async def _purge(self) -> None:
+        """Retention, a few times a day."""
+        parts = self.parts
+        while True:
+            await asyncio.sleep(RETENTION_S)
+            records = parts.config.records
+            keep = Keep(records.keep_calls_days, records.keep_recordings_days, records.recordings)
+            try:
+                purged = await asyncio.to_thread(purge, parts.store, parts.reader, keep, time.time())
+                log.info("retention", calls=purged.calls, files=purged.files)
+            except (RecordsError, TimeoutError) as error:
+                log.warning("retention failed, tried again later", why=str(error))
+
+    def _every(self, seconds: float, act: Callable[[], None]) -> None:
+        self._spawn(self._repeat(seconds, act))
+
+    async def _repeat(self, seconds: float, act: Callable[[], None]) -> None:
+        while True:
+            try:
+                act()
+            except Exception:
+                self.parts.metrics.internal_errors.labels(act.__name__).inc()
+                log.exception("a periodic task failed", task=act.__name__)
+            await asyncio.sleep(seconds)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def _guarded(self, act: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await act()
+        except Exception:
+            log.exception("stopping a part failed")
+
+
+def _needs_restart(old: Config, new: Config) -> tuple[str, ...]:
+    changed = [name for name in _BOUND_AT_START if getattr(old, name) != getattr(new, name)]
+    if old.centre.id != new.centre.id:
+        changed.append("centre.id")
+    if old.sip.listen != new.sip.listen:
+        changed.append("sip.listen")
+    return tuple(changed)
+
+
+async def serve(config: Config) -> int:
+    """Run the daemon until SIGTERM or SIGINT (drains; the second one forces). SIGHUP reloads."""
+    daemon = Daemon(config, Notifier())
+    loop = asyncio.get_running_loop()
+    ends, forced = asyncio.Event(), asyncio.Event()
+
+    def end() -> None:
+        (forced if ends.is_set() else ends).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    reloads: set[asyncio.Task[None]] = set()
+
+    async def reload() -> None:
+        with suppress(Refused):  # it is logged and an alarm
+            await daemon.reload()
+
+    def on_hup() -> None:
+        task = loop.create_task(reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, on_hup)
+    try:
+        await daemon.start()
+    except (OSError, StoreInUse, BrokerMissing) as error:
+        await daemon.stop()
+        sys.stderr.write(f"siaga-pbx: {error}\n")
+        return 1
+    await ends.wait()
+    draining, forcing = loop.create_task(daemon.drain()), loop.create_task(forced.wait())
+    await asyncio.wait((draining, forcing), return_when=asyncio.FIRST_COMPLETED)
+    draining.cancel()
+    forcing.cancel()
+    await daemon.stop()
+    return 0
+
+
+def run(path: Path) -> int:
+    """`siaga-pbx run`: 0 after a clean stop, 1 when the configuration or the start failed."""
+    os.umask(0o077)
+    try:
+        config = configuration.load(path)
+    except ConfigErrors as errors:
+        sys.stderr.write(f"{errors}\n")
+        return 1
+    logs = start_logging()
+    try:
+        return uvloop.run(serve(config))
+    finally:
+        logs.close()

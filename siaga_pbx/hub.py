@@ -1,0 +1,272 @@
+"""Takes every event of the stack and of the media workers to whom it concerns; keeps trunks, seats and bindings in view."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from siaga_pbx.call import events as told
+from siaga_pbx.config import Config
+from siaga_pbx.legs import Role
+from siaga_pbx.media import events as client
+from siaga_pbx.media import protocol as media
+from siaga_pbx.outbound import target_of
+from siaga_pbx.records.changes import Delete, Upsert
+from siaga_pbx.records.reader import Record
+from siaga_pbx.records.store import Store
+from siaga_pbx.records.times import parse_utc, utc_text
+from siaga_pbx.seatlines import SeatLines
+from siaga_pbx.sip import events as sip
+from siaga_pbx.sip.access import Seat
+from siaga_pbx.sip.binding import StoredBinding
+from siaga_pbx.sip.uri import Uri
+from siaga_pbx.switch import Switch, Tools
+
+log = structlog.get_logger(__name__)
+
+_DTMF_RELAY = re.compile(rb"(?im)^\s*signal\s*=\s*([0-9*#a-d])")
+"""application/dtmf-relay, as phones send it; there is no standard beyond the habit."""
+
+
+class Hub:
+    """`on_sip` and `on_media` never raise: a fault of ours in one call must not touch the others."""
+
+    def __init__(self, config: Config, tools: Tools, switch: Switch, lines: SeatLines, store: Store) -> None:
+        self.config = config
+        self.trunks_up: dict[str, bool] = {}
+        self._tools, self._switch, self._lines, self._store = tools, switch, lines, store
+        self._sip: dict[type, Callable[[Any], None]] = {
+            sip.Counted: lambda event: tools.metrics.count(event.name, event.reason),
+            sip.IncomingCall: self._incoming,
+            sip.Registered: self._registered,
+            sip.Unregistered: self._unregistered,
+            sip.OptionsOutcome: self._options_outcome,
+            sip.Info: self._info,
+        }
+        self._media: dict[type, Callable[[Any], None]] = {
+            media.FirstPacket: self._first_packet,
+            media.Dtmf: self._dtmf,
+            media.Played: self._played,
+            media.PromptMissing: self._prompt_missing,
+            media.Silent: self._silent,
+            media.Closed: self._closed,
+            media.Recorded: self._recorded,
+            media.RecordFailed: self._record_failed,
+            client.MediaDown: self._media_down,
+            client.MediaUp: self._media_up,
+            client.PortsExhausted: self._ports_exhausted,
+            client.PortsAvailable: self._ports_available,
+            client.StrayLegs: self._stray_legs,
+        }
+
+    # --- SIP ----------------------------------------------------------------------------------------------------------
+
+    def on_sip(self, event: sip.Event) -> None:
+        self._guarded(self._take_sip, event)
+
+    def _take_sip(self, event: sip.Event) -> None:
+        handle = self._sip.get(type(event))
+        if handle is not None:
+            handle(event)
+            return
+        leg_id: str = getattr(event, "leg", "")
+        leg = self._tools.legs.get(leg_id)
+        if leg is None:
+            return
+        if leg.role in (Role.FEATURE, Role.CALLBACK):
+            self._lines.on_sip(event, leg)
+        else:
+            self._switch.on_sip(event, leg)
+        if isinstance(event, sip.Failed | sip.Ended):
+            self._lines.forget(leg)
+
+    def _incoming(self, event: sip.IncomingCall) -> None:
+        if isinstance(event.peer, Seat):
+            self._lines.incoming(event, event.peer.id)
+        else:
+            self._switch.incoming(event, event.peer)
+
+    def _info(self, event: sip.Info) -> None:
+        """Keys of phones that send them by INFO (application/dtmf-relay, application/dtmf)."""
+        leg = self._tools.legs.get(event.leg)
+        if leg is None:
+            return
+        if event.content_type == "application/dtmf-relay" and (found := _DTMF_RELAY.search(event.body)):
+            self._lines.key(leg, found[1].decode().upper())
+        elif event.content_type == "application/dtmf" and event.body.strip().isdigit():
+            self._lines.key(leg, event.body.strip().decode()[:1])
+
+    # --- seats and trunks ---------------------------------------------------------------------------------------------
+
+    def restore_bindings(self, rows: list[Record]) -> None:
+        """Take the stored registrations back, so that a restart loses no seat."""
+        stored = [_binding_of(row, self._tools.epoch()) for row in rows]
+        self._tools.perform(self._tools.stack.restore(stored, self._tools.now()))
+
+    def _registered(self, event: sip.Registered) -> None:
+        binding, now = event.binding, self._tools.now()
+        left = max(0.0, binding.expires_at - now)
+        contact = str(binding.contact)
+        stored = [one for one in self._tools.stack.snapshot(now) if (one.seat, one.contact) == (event.seat, contact)]
+        self._store.write([Upsert("seat_binding", _row_of(one, self._tools.epoch())) for one in stored])
+        if event.fresh:
+            log.info("seat registered", seat=event.seat, transport=binding.source.transport, expires_s=round(left))
+            self._tools.log.seat(event.seat, "registered", {"transport": binding.source.transport})
+        self._switch.tell(told.SeatRegistered(event.seat))
+
+    def _unregistered(self, event: sip.Unregistered) -> None:
+        log.info("seat unregistered", seat=event.seat, cause=event.cause.value)
+        self._tools.log.seat(event.seat, "unregistered", {"cause": event.cause.value})
+        self._store.write([Delete("seat_binding", event.seat)])
+        self._switch.tell(told.SeatUnregistered(event.seat))
+
+    def check_peers(self) -> None:
+        """OPTIONS to every trunk that has a health_uri, and to every registered seat."""
+        stack, now = self._tools.stack, self._tools.now()
+        for trunk in self.config.trunks:
+            if trunk.health_uri is not None:
+                uri = Uri.parse(trunk.health_uri)
+                self._tools.perform(stack.options(f"trunk:{trunk.id}", target_of(uri), uri, now))
+        for binding in stack.bindings():
+            self._tools.perform(stack.options_seat(f"seat:{binding.seat}", binding.seat, now))
+
+    def _options_outcome(self, event: sip.OptionsOutcome) -> None:
+        kind, _, name = event.token.partition(":")
+        if kind == "seat":
+            self._switch.tell(told.SeatTrusted(name) if event.alive else told.SeatSuspect(name))
+            return
+        if self.trunks_up.get(name) is not event.alive:
+            self._tools.log.system("trunk_up" if event.alive else "trunk_down", {"trunk": name, "status": event.status})
+        self.trunks_up[name] = event.alive
+        self._tools.metrics.trunk_up.labels(name).set(event.alive)
+        self._tools.alarms.set(f"trunk-down-{name}", not event.alive, f"trunk {name} does not answer OPTIONS")
+
+    # --- media --------------------------------------------------------------------------------------------------------
+
+    def on_media(self, event: client.MediaEvent) -> None:
+        self._guarded(self._media[type(event)], event)
+
+    def _dtmf(self, event: media.Dtmf) -> None:
+        leg = self._tools.legs.get(event.leg)
+        if leg is not None:
+            self._lines.key(leg, event.digit)
+
+    def _played(self, event: media.Played) -> None:
+        leg = self._tools.legs.get(event.leg)
+        if leg is not None and leg.role is Role.FEATURE:
+            self._lines.played(leg)
+
+    def _first_packet(self, event: media.FirstPacket) -> None:
+        leg = self._tools.legs.get(event.leg)
+        if leg is not None and not event.expected:
+            where = {"leg": leg.role.value, "host": event.host, "port": event.port}
+            self._tools.log.step(leg.call, "audio_from_elsewhere", where)
+
+    def _silent(self, event: media.Silent) -> None:
+        """No audio for a minute: ask the peer whether the call is still there; 481, 408 or silence ends the leg."""
+        leg = self._tools.legs.get(event.leg)
+        if leg is not None and leg.answered:
+            self._tools.log.step(leg.call, "no_audio", {"leg": leg.role.value, "seconds": event.seconds})
+            log.warning("no audio", call_id=leg.call, leg=leg.role.value, seconds=event.seconds)
+            self._tools.perform(self._tools.stack.check(leg.id, self._tools.now()))
+
+    def _closed(self, event: media.Closed) -> None:
+        leg = self._tools.legs.counted(event.leg)
+        if leg is None:
+            return
+        stats = event.stats
+        self._tools.metrics.rtp_lost_packets.inc(max(0, stats.lost))
+        if leg.bridged and stats.received == 0:
+            self._tools.metrics.rtp_one_way_calls.inc()
+        if leg.role in (Role.FEATURE, Role.CALLBACK):
+            return
+        counts = {"received": stats.received, "sent": stats.sent, "lost": stats.lost, "rejected": stats.rejected}
+        times = {"jitter_ms": round(stats.jitter_ms, 3), "longest_gap_ms": round(stats.longest_gap_ms, 1)}
+        columns: dict[str, object] = {}
+        if leg.role in (Role.CALLER, Role.TEST):
+            columns = {"rtp_lost": stats.lost, "rtp_jitter_ms": round(stats.jitter_ms, 3)}
+        self._tools.log.step(leg.call, "quality", {"leg": leg.role.value, **counts, **times}, columns)
+
+    def _recorded(self, event: media.Recorded) -> None:
+        data = {"seconds": round(event.seconds, 3), "sha256": event.sha256, "lost_ms": event.lost_ms}
+        self._tools.log.step(event.call, "recorded", data)
+
+    def _record_failed(self, event: media.RecordFailed) -> None:
+        self._tools.log.step(event.call, "record_failed", {"reason": event.reason})
+        self._tools.alarms.set("recording-failed", True, f"a call is not recorded: {event.reason}")
+
+    def _prompt_missing(self, event: media.PromptMissing) -> None:
+        self._tools.alarms.set(f"prompt-missing-{event.name}", True, event.reason)
+
+    def _media_down(self, event: client.MediaDown) -> None:
+        self._tools.alarms.set(f"media-down-{event.worker}", True, f"media worker {event.worker}: {event.reason}")
+        self._note_lost(event.legs, "media_down")
+
+    def _media_up(self, event: client.MediaUp) -> None:
+        self._tools.alarms.set(f"media-down-{event.worker}", False)
+        self._note_lost(event.lost, "media_lost")
+        self._switch.media_is_back()
+
+    def _note_lost(self, legs: tuple[str, ...], kind: str) -> None:
+        for leg in (self._tools.legs.get(leg_id) for leg_id in legs):
+            if leg is not None and leg.role not in (Role.FEATURE, Role.CALLBACK):
+                self._tools.log.step(leg.call, kind, {"leg": leg.role.value})
+
+    def _ports_exhausted(self, event: client.PortsExhausted) -> None:
+        self._tools.alarms.set(
+            "media-ports-exhausted", True, f"no audio port is free on {event.address}; see [media] ports"
+        )
+
+    def _ports_available(self, event: client.PortsAvailable) -> None:
+        self._tools.alarms.set("media-ports-exhausted", False)
+        self._switch.media_is_back()
+
+    def _stray_legs(self, event: client.StrayLegs) -> None:
+        calls = sorted({leg.call for leg in event.legs})
+        self._tools.log.system("stray_legs_closed", {"worker": event.worker, "calls": calls})
+
+    def _guarded(self, handle: Callable[[Any], None], event: Any) -> None:
+        try:
+            handle(event)
+        except Exception:
+            self._tools.metrics.internal_errors.labels("hub").inc()
+            log.exception("an event was not carried out", sip_event=type(event).__name__)
+
+
+# A seat has one row: the contact that it registered last, which is the one that is called.
+
+
+def _row_of(stored: StoredBinding, epoch: float) -> dict[str, object]:
+    flow = {"transport": stored.transport, "local": stored.local, "remote": stored.remote}
+    return {
+        "id": stored.seat,
+        "seat": stored.seat,
+        "contact": stored.contact,
+        "flow": json.dumps(flow),
+        "via_is_source": stored.via_is_source,
+        "expires_at": utc_text(epoch + stored.expires_in),
+        "call_id": stored.call_id,
+        "cseq": stored.cseq,
+        "path": json.dumps(stored.path) if stored.path else None,
+        "user_agent": stored.user_agent,
+    }
+
+
+def _binding_of(row: Record, epoch: float) -> StoredBinding:
+    flow: Any = row["flow"]
+    path = json.loads(str(row["path"])) if row["path"] else []
+    return StoredBinding(
+        seat=str(row["seat"]),
+        contact=str(row["contact"]),
+        transport=flow["transport"],
+        local=(flow["local"][0], flow["local"][1]),
+        remote=(flow["remote"][0], flow["remote"][1]),
+        via_is_source=bool(row["via_is_source"]),
+        expires_in=parse_utc(str(row["expires_at"])).timestamp() - epoch,
+        call_id=str(row["call_id"]),
+        cseq=int(str(row["cseq"])),
+        path=tuple(path),
+        user_agent=str(row["user_agent"]) if row["user_agent"] else None,
+    )

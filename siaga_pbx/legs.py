@@ -1,0 +1,164 @@
+"""The legs of live calls: whose they are, where their offer/answer stands (RFC 3264), and their end in the media worker."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import ip_network
+
+from siaga_pbx.media import protocol as media
+from siaga_pbx.media.client import MediaClient
+from siaga_pbx.sip.events import LegId
+from siaga_pbx.sip.message import Request
+from siaga_pbx.sip.sdp import Audio, LocalAudio, Sdp, make_answer, make_offer, read_answer
+
+
+class Role(StrEnum):
+    """What a leg is for."""
+
+    CALLER = "caller"
+    SEAT = "seat"
+    OVERFLOW = "overflow"
+    FEATURE = "feature"
+    CALLBACK = "callback"
+    TEST = "test"
+
+
+_SIDES = {Role.SEAT: media.Side.SEAT, Role.FEATURE: media.Side.SEAT}
+
+
+@dataclass(slots=True)
+class Leg:
+    """One leg. `local` is our own end of its audio; `ours` an offer of ours that waits for its answer.
+
+    `trunk` or `seat` says whose it is; `peer` is the address that its SIP comes from, or goes to.
+    """
+
+    id: LegId
+    role: Role
+    call: str
+    trunk: str | None = None
+    seat: str | None = None
+    peer: str | None = None
+    local: LocalAudio | None = None
+    ours: Sdp | None = None
+    remote: Audio | None = None
+    answered: bool = False
+    bridged: bool = False
+
+    def offer(self) -> Sdp:
+        """Our offer, to be sent; `agree` takes the answer."""
+        self.ours = make_offer(self._own())
+        return self.ours
+
+    def reply(self, offer: Sdp | None) -> Sdp:
+        """What our 200 carries: the answer to their offer, or our offer when they made none. Raises NoCommonCodec."""
+        if offer is None:
+            return self.offer()
+        answer, self.remote = make_answer(offer, self._own())
+        return answer
+
+    def agree(self, answer: Sdp | None) -> bool:
+        """Takes the answer to our offer; False when none is owed or none came. Raises NoCommonCodec."""
+        if self.ours is None or answer is None:
+            return False
+        self.remote, self.ours = read_answer(self.ours, answer), None
+        return True
+
+    def _own(self) -> LocalAudio:
+        assert self.local is not None, "a leg negotiates after its media is open"
+        return self.local
+
+
+@dataclass(slots=True)
+class Caller:
+    """A live 112 call. `arrived` is monotonic seconds, `received_at` UTC text; `seats` are its seats' legs that live."""
+
+    id: str
+    leg: Leg
+    request: Request
+    offer: Sdp | None
+    number: str | None
+    identity_class: str
+    callable: bool
+    skills: frozenset[str]
+    priority: int
+    arrived: float
+    received_at: str
+    seats: dict[str, Leg] = field(default_factory=dict)
+    overflow: Leg | None = None
+    queued: bool = False
+    offered: bool = False
+    connected: str | None = None
+    """The seat, or "overflow", that it was bridged to last."""
+    status: int | None = None
+    reason: str | None = None
+
+
+class LegBook:
+    """The legs that live, by id, each with its ports in the media worker."""
+
+    def __init__(self, client: MediaClient, networks_of: Callable[[str], tuple[media.Network, ...]]) -> None:
+        """`networks_of` gives where a trunk's audio may come from."""
+        self._client, self._networks_of = client, networks_of
+        self._legs: dict[LegId, Leg] = {}
+        self._counting: dict[LegId, Leg] = {}
+        self._sessions = 0
+
+    def __iter__(self) -> Iterator[Leg]:
+        return iter(tuple(self._legs.values()))
+
+    def __len__(self) -> int:
+        return len(self._legs)
+
+    def get(self, leg_id: LegId) -> Leg | None:
+        return self._legs.get(leg_id)
+
+    def add(self, leg: Leg) -> None:
+        self._legs[leg.id] = leg
+
+    def open(self, leg: Leg) -> bool:
+        """Give the leg a pair of ports; False when there is no worker or no port (the client has raised the alarm)."""
+        side = _SIDES.get(leg.role, media.Side.CALLER)
+        place = self._client.open(leg.call, leg.id, side, leg.peer)
+        if place is None:
+            return False
+        self._sessions += 1
+        leg.local = LocalAudio(place.address, place.port, self._sessions, 1)
+        return True
+
+    def connect(self, leg: Leg) -> None:
+        """Tell the worker the far side that was agreed, and whose packets to take for its own."""
+        far = leg.remote
+        if far is None:
+            return
+        strict = leg.seat is not None
+        accept: tuple[media.Network, ...] = ()
+        if leg.trunk is not None:
+            accept = self._networks_of(leg.trunk)
+        elif leg.peer is not None and leg.peer != far.host:
+            accept = (ip_network(leg.peer),)  # behind NAT: its SDP names an address that we never see
+        self._client.connect(
+            leg.id,
+            media.Remote(
+                host=far.host,
+                port=far.port,
+                codec=media.Codec(far.codec),
+                telephone_event=far.telephone_event,
+                ptime_ms=far.ptime_ms,
+                accept=accept,
+                strict=strict,
+                sending=far.direction.sends,
+            ),
+        )
+
+    def close(self, leg: Leg) -> None:
+        """The leg is over: its ports go back, and its id means nothing any more."""
+        self._legs.pop(leg.id, None)
+        if leg.local is not None:
+            leg.local = None
+            self._counting[leg.id] = leg
+            self._client.close(leg.id)
+
+    def counted(self, leg_id: LegId) -> Leg | None:
+        """The closed leg that the worker now gives the account of; once."""
+        return self._counting.pop(leg_id, None)

@@ -1,0 +1,240 @@
+"""What a call-taker keys or dials: feature codes within a call, and the seat's own calls (a code dialled, a call back)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+
+import structlog
+
+from siaga_pbx.call import events as told
+from siaga_pbx.call.callbacks import next_to_call
+from siaga_pbx.call.features import FeatureKeys, Known, dialled
+from siaga_pbx.config import Config, Feature
+from siaga_pbx.legs import Leg, Role
+from siaga_pbx.outbound import CALLBACK_HEADERS, dial, hop_address, outbound_trunk
+from siaga_pbx.records.errors import RecordsError
+from siaga_pbx.records.ids import new_id
+from siaga_pbx.records.reader import Record
+from siaga_pbx.sip import events as sip
+from siaga_pbx.sip.sdp import NoCommonCodec
+from siaga_pbx.switch import Tools
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """What the lines ask of others. `dispatch(call, category, seat)` is true once committed."""
+
+    dispatch: Callable[[str, str, str], Awaitable[bool]]
+    callbacks: Callable[[], list[Record]]
+    """The call-back list, read from the database (blocking)."""
+    tell: Callable[[told.Event], None]
+    call_of: Callable[[str], str | None]
+    """The call that a seat talks to, or talked to last."""
+
+
+@dataclass(slots=True)
+class Line:
+    """A call of a seat's own: `far` is the call back's other leg, `row` the lost call it is for."""
+
+    seat: str
+    leg: Leg
+    far: Leg | None = None
+    row: Record | None = None
+
+
+class SeatLines:
+    """Feed it the keys of seats' legs, and the SIP events of FEATURE and CALLBACK legs."""
+
+    def __init__(self, config: Config, tools: Tools, actions: Actions) -> None:
+        self.config = config
+        self._tools, self._actions = tools, actions
+        self._lines: dict[str, Line] = {}
+        self._keys: dict[str, FeatureKeys] = {}
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    @property
+    def calling_back(self) -> dict[str, str]:
+        """Seats that call somebody back, and the lost call each does it for."""
+        return {line.seat: str(line.row["id"]) for line in self._lines.values() if line.row is not None}
+
+    # --- keys within a call -------------------------------------------------------------------------------------------
+
+    def key(self, leg: Leg, digit: str) -> None:
+        """A key that a call-taker pressed (RFC 4733, or SIP INFO)."""
+        if leg.role is not Role.SEAT or leg.seat is None:
+            return
+        keys = self._keys.setdefault(leg.id, FeatureKeys(self.config.dialplan.features))
+        result = keys.press(digit, self._tools.now())
+        if result is None:
+            return
+        seat, call = leg.seat, leg.call
+        if not isinstance(result, Known):
+            self._tools.log.step(call, "feature_unknown", {"seat": seat, "dialled": result.dialled})
+            return
+        self._tools.log.step(call, "feature", {"seat": seat, "dialled": result.feature.dial})
+        self._spawn(self._act(result.feature, seat, call))
+
+    def forget(self, leg: Leg) -> None:
+        """The seat's leg is over."""
+        self._keys.pop(leg.id, None)
+
+    # --- the seat's own calls -----------------------------------------------------------------------------------------
+
+    def incoming(self, event: sip.IncomingCall, seat: str) -> None:
+        """A registered seat dialled something."""
+        tools = self._tools
+        feature = dialled(event.request.uri, self.config.dialplan.features)
+        leg = Leg(event.leg, Role.FEATURE, new_id(), seat=seat, peer=event.flow.remote[0])
+        if feature is None:
+            tools.log.seat(seat, "feature_unknown", {"dialled": str(event.request.uri)[:100]})
+            tools.perform(tools.stack.reject(leg.id, 404, tools.now()))
+            return
+        if not tools.legs.open(leg):
+            tools.perform(tools.stack.reject(leg.id, 503, tools.now()))
+            return
+        try:
+            ours = leg.reply(event.sdp)
+        except NoCommonCodec:
+            tools.perform(tools.stack.reject(leg.id, 488, tools.now(), sdp=leg.offer()))
+            tools.legs.close(leg)
+            return
+        tools.legs.add(leg)
+        self._lines[leg.id] = Line(seat, leg)
+        self._actions.tell(told.SeatBusy(seat))
+        tools.log.seat(seat, "feature", {"dialled": feature.dial})
+        tools.perform(tools.stack.answer(leg.id, ours, tools.now()))
+        leg.answered = True
+        tools.legs.connect(leg)
+        self._spawn(self._serve(self._lines[leg.id], feature))
+
+    async def _serve(self, line: Line, feature: Feature) -> None:
+        if feature.action == "callback":
+            await self._call_back(line)
+            return
+        call = self._actions.call_of(line.seat)
+        self._say_and_end(line, await self._act(feature, line.seat, call))
+
+    async def _act(self, feature: Feature, seat: str, call: str | None) -> str:
+        """Do what a feature code asks; the prompt that says what came of it."""
+        match feature.action:
+            case "pause":
+                self._actions.tell(told.SeatPaused(seat, feature.reason))
+                return "paused"
+            case "ready":
+                self._actions.tell(told.SeatReady(seat))
+                return "ready"
+            case "disposition" if call is not None:
+                columns = {"disposition": feature.disposition}
+                self._tools.log.step(call, "disposition", {"seat": seat, **columns}, columns)
+                return "disposition-saved"
+            case "dispatch" if call is not None and feature.category is not None:
+                sent = await self._actions.dispatch(call, feature.category, seat)
+                return "dispatch-sent" if sent else "dispatch-failed"
+        return "not-known"
+
+    def _say_and_end(self, line: Line, prompt: str) -> None:
+        """`played` hangs up when the prompt is through."""
+        self._tools.media.play(line.leg.id, (prompt,))
+
+    def played(self, leg: Leg) -> None:
+        """A prompt is through. A line that waits for nothing else ends with it."""
+        line = self._lines.get(leg.id)
+        if line is not None and line.far is None:
+            self._hang_up(leg)
+
+    # --- calling back -------------------------------------------------------------------------------------------------
+
+    async def _call_back(self, line: Line) -> None:
+        try:
+            row = next_to_call(await asyncio.to_thread(self._actions.callbacks), self.calling_back.values())
+        except RecordsError:
+            log.exception("the call-back list cannot be read", seat=line.seat)
+            row = None
+        trunk = outbound_trunk(self.config, str(row["trunk"]) if row else None)
+        if row is None or trunk is None or line.leg.id not in self._lines:
+            self._say_and_end(line, "callback-none")
+            return
+        tools = self._tools
+        far = Leg(new_id(), Role.CALLBACK, line.leg.call, trunk.id, peer=hop_address(trunk))
+        if not tools.legs.open(far):
+            self._say_and_end(line, "callback-none")
+            return
+        tools.legs.add(far)
+        line.far, line.row = far, row
+        tools.media.play(line.leg.id, ("callback-dialling",))
+        tools.log.step(str(row["id"]), "callback_dialling", {"seat": line.seat, "trunk": trunk.id})
+        call = dial(trunk, str(row["caller_number"]), self.config.sip.domain, far.offer(), CALLBACK_HEADERS)
+        tools.perform(tools.stack.invite(far.id, call, tools.now()))
+
+    def on_sip(self, event: sip.Event, leg: Leg) -> None:
+        """An event of a FEATURE or CALLBACK leg."""
+        match event:
+            case sip.Answered():
+                self._far_answered(event, leg)
+            case sip.Confirmed() | sip.Reanswered():
+                self._agree(event.sdp, leg)
+            case sip.Offered():
+                self._reoffered(event, leg)
+            case sip.Failed() | sip.Ended():
+                self._leg_over(event, leg)
+
+    def _far_answered(self, event: sip.Answered, leg: Leg) -> None:
+        line = self._line_of(leg)
+        leg.answered = True
+        if line is None or line.row is None or not self._agree(event.sdp, leg):
+            self._hang_up(leg)
+            return
+        self._tools.media.bridge(line.leg.id, leg.id)
+        self._tools.log.callback(str(line.row["id"]), "called", line.seat, None)
+
+    def _agree(self, sdp: sip.Sdp | None, leg: Leg) -> bool:
+        try:
+            agreed = leg.agree(sdp)
+        except NoCommonCodec:
+            return False
+        self._tools.legs.connect(leg)
+        return agreed
+
+    def _reoffered(self, event: sip.Offered, leg: Leg) -> None:
+        stack, now = self._tools.stack, self._tools.now()
+        try:
+            self._tools.perform(stack.accept(leg.id, leg.reply(event.sdp), now))
+        except NoCommonCodec:
+            self._tools.perform(stack.refuse(leg.id, 488, now))
+            return
+        self._tools.legs.connect(leg)
+
+    def _leg_over(self, event: sip.Failed | sip.Ended, leg: Leg) -> None:
+        """One side is gone: so the other goes. A call back that was not answered stays on the list."""
+        line = self._line_of(leg)
+        self._tools.legs.close(leg)
+        if line is None:
+            return
+        if leg is line.leg:
+            del self._lines[leg.id]
+            if line.far is not None:
+                self._hang_up(line.far)
+            self._actions.tell(told.SeatIdle(line.seat))
+            return
+        if isinstance(event, sip.Failed) and line.row is not None:
+            self._tools.log.step(str(line.row["id"]), "callback_failed", {"seat": line.seat, "status": event.status})
+        line.far = None
+        self._hang_up(line.leg)
+
+    def _line_of(self, leg: Leg) -> Line | None:
+        return next((line for line in self._lines.values() if leg is line.leg or leg is line.far), None)
+
+    def _hang_up(self, leg: Leg) -> None:
+        self._tools.perform(self._tools.stack.hang_up(leg.id, self._tools.now()))
+
+    def _spawn(self, work: Coroutine[None, None, object]) -> None:
+        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a feature code failed", exc_info=error)
