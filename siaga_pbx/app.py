@@ -46,7 +46,6 @@ class Daemon:
 
     def __init__(self, config: Config, notifier: Notifier | None = None) -> None:
         self.state = CentreState.STARTING
-        self.drained = asyncio.Event()
         self._notifier = notifier or Notifier({})
         self._tasks: list[asyncio.Task[None]] = []
         worker = [sys.executable, "-m", "siaga_pbx", "media", "--config", str(config.path)]
@@ -127,14 +126,10 @@ class Daemon:
         self._notifier.stopping("draining")
         deadline = self.parts.clock.now() + DRAIN_LIMIT_S
         self.parts.tools.log.system("draining", {"calls": len(self.parts.switch.callers)})
-        while self.parts.tools.legs and self.parts.clock.now() < deadline:
-            log.info("draining", calls=len(self.parts.switch.callers), left_s=round(deadline - self.parts.clock.now()))
+        while self.parts.tools.legs and (left := deadline - self.parts.clock.now()) > 0:
+            log.info("draining", calls=len(self.parts.switch.callers), left_s=round(left))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._all_calls_over(), 5.0)
-
-    async def _all_calls_over(self) -> None:
-        while self.parts.tools.legs:
-            await asyncio.sleep(0.05)
+                await asyncio.wait_for(self.parts.tools.legs.none_left(), min(5.0, left))
 
     async def stop(self) -> None:
         """End what is left, in the reverse order of the start. A part that fails does not keep the others."""

@@ -91,7 +91,14 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
     addresses = Addresses(clock, config.sip.advertise, advertised(config))
     stack = Stack(stack_settings(config, addresses), os.urandom)
     endpoint = Endpoint(
-        stack, listens(config), clock=clock, metrics=metrics, on_event=lambda event: parts.hub.on_sip(event)
+        stack,
+        listens(config),
+        clock,
+        lambda event: parts.hub.on_sip(event),
+        metrics,
+        certificate=config.sip.certificate,
+        key=config.sip.key,
+        is_trunk=lambda host: _is_trunk(parts.config, host),
     )
     media = MediaClient(config.media, lambda event: parts.hub.on_media(event), spawn=spawn)
     tools = Tools(
@@ -179,6 +186,11 @@ def stack_settings(config: Config, addresses: Addresses) -> StackSettings:
         contact_for=addresses.contact_for,
         digest=config.sip.digest,
     )
+
+
+def _is_trunk(config: Config, host: str) -> bool:
+    address = ip_address(host)
+    return any(address in network for trunk in config.trunks for network in trunk.addresses)
 
 
 def _media_networks(config: Config, trunk_id: str) -> tuple[Network, ...]:

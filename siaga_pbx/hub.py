@@ -1,4 +1,4 @@
-"""Takes every event of the stack and of the media workers to whom it concerns; keeps trunks, seats and bindings in view."""
+"""Takes every event of the stack and of the media workers to whom it concerns; watches trunks, seats and bindings."""
 
 import json
 import re
@@ -31,14 +31,13 @@ _DTMF_RELAY = re.compile(rb"(?im)^\s*signal\s*=\s*([0-9*#a-d])")
 
 
 class Hub:
-    """`on_sip` and `on_media` never raise: a fault of ours in one call must not touch the others."""
+    """A fault of ours in one call must not touch the others: what is raised is caught once, logged and counted."""
 
     def __init__(self, config: Config, tools: Tools, switch: Switch, lines: SeatLines, store: Store) -> None:
         self.config = config
         self.trunks_up: dict[str, bool] = {}
         self._tools, self._switch, self._lines, self._store = tools, switch, lines, store
         self._sip: dict[type, Callable[[Any], None]] = {
-            sip.Counted: lambda event: tools.metrics.count(event.name, event.reason),
             sip.IncomingCall: self._incoming,
             sip.Registered: self._registered,
             sip.Unregistered: self._unregistered,
@@ -64,9 +63,7 @@ class Hub:
     # --- SIP ----------------------------------------------------------------------------------------------------------
 
     def on_sip(self, event: sip.Event) -> None:
-        self._guarded(self._take_sip, event)
-
-    def _take_sip(self, event: sip.Event) -> None:
+        """The endpoint calls it, and catches and counts what it should raise."""
         handle = self._sip.get(type(event))
         if handle is not None:
             handle(event)
@@ -146,7 +143,11 @@ class Hub:
     # --- media --------------------------------------------------------------------------------------------------------
 
     def on_media(self, event: client.MediaEvent) -> None:
-        self._guarded(self._media[type(event)], event)
+        try:
+            self._media[type(event)](event)
+        except Exception:
+            self._tools.metrics.internal_errors.labels("media").inc()
+            log.exception("a media event was not carried out", media_event=type(event).__name__)
 
     def _dtmf(self, event: media.Dtmf) -> None:
         leg = self._tools.legs.get(event.leg)
@@ -215,9 +216,7 @@ class Hub:
                 self._tools.log.step(leg.call, kind, {"leg": leg.role.value})
 
     def _ports_exhausted(self, event: client.PortsExhausted) -> None:
-        self._tools.alarms.set(
-            "media-ports-exhausted", True, f"no audio port is free on {event.address}; see [media] ports"
-        )
+        self._tools.alarms.set("media-ports-exhausted", True, f"no port free on {event.address}; see [media] ports")
 
     def _ports_available(self, event: client.PortsAvailable) -> None:
         self._tools.alarms.set("media-ports-exhausted", False)
@@ -226,13 +225,6 @@ class Hub:
     def _stray_legs(self, event: client.StrayLegs) -> None:
         calls = sorted({leg.call for leg in event.legs})
         self._tools.log.system("stray_legs_closed", {"worker": event.worker, "calls": calls})
-
-    def _guarded(self, handle: Callable[[Any], None], event: Any) -> None:
-        try:
-            handle(event)
-        except Exception:
-            self._tools.metrics.internal_errors.labels("hub").inc()
-            log.exception("an event was not carried out", sip_event=type(event).__name__)
 
 
 # A seat has one row: the contact that it registered last, which is the one that is called.

@@ -1,5 +1,6 @@
-"""The legs of live calls: whose they are, where their offer/answer stands (RFC 3264), and their end in the media worker."""
+"""The legs of live calls: whose they are, their offer/answer (RFC 3264), and their end in the media worker."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -71,7 +72,7 @@ class Leg:
 
 @dataclass(slots=True)
 class Caller:
-    """A live 112 call. `arrived` is monotonic seconds, `received_at` UTC text; `seats` are its seats' legs that live."""
+    """A live 112 call. `arrived` is monotonic seconds, `received_at` UTC text; `seats` are its seats' live legs."""
 
     id: str
     leg: Leg
@@ -102,6 +103,7 @@ class LegBook:
         self._client, self._networks_of = client, networks_of
         self._legs: dict[LegId, Leg] = {}
         self._counting: dict[LegId, Leg] = {}
+        self._empty = asyncio.Event()
         self._sessions = 0
 
     def __iter__(self) -> Iterator[Leg]:
@@ -154,10 +156,18 @@ class LegBook:
     def close(self, leg: Leg) -> None:
         """The leg is over: its ports go back, and its id means nothing any more."""
         self._legs.pop(leg.id, None)
+        if not self._legs:
+            self._empty.set()
         if leg.local is not None:
             leg.local = None
             self._counting[leg.id] = leg
             self._client.close(leg.id)
+
+    async def none_left(self) -> None:
+        """Returns when no leg lives."""
+        while self._legs:
+            self._empty.clear()
+            await self._empty.wait()
 
     def counted(self, leg_id: LegId) -> Leg | None:
         """The closed leg that the worker now gives the account of; once."""

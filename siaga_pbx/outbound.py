@@ -9,7 +9,7 @@ from siaga_pbx.sip.options import Account, Invite
 from siaga_pbx.sip.sdp import Sdp
 from siaga_pbx.sip.uri import Uri
 
-# RFC 7090: the caller's network lets the call back through to a phone that has no credit. RFC 4412 and 7135: its priority.
+# RFC 7090: the network lets the call back through to a phone that has no credit. RFC 4412 and 7135: its priority.
 CALLBACK_HEADERS = (("Priority", "psap-callback"), ("Resource-Priority", "esnet.0"))
 
 

@@ -1,4 +1,4 @@
-"""What a call-taker keys or dials: feature codes within a call, and the seat's own calls (a code dialled, a call back)."""
+"""What a call-taker keys or dials: feature codes in a call, and the seat's own calls (a code dialled, a call back)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -16,7 +16,7 @@ from siaga_pbx.records.errors import RecordsError
 from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.reader import Record
 from siaga_pbx.sip import events as sip
-from siaga_pbx.sip.sdp import NoCommonCodec
+from siaga_pbx.sip.sdp import NoCommonCodec, Sdp
 from siaga_pbx.switch import Tools
 
 log = structlog.get_logger(__name__)
@@ -189,7 +189,7 @@ class SeatLines:
         self._tools.media.bridge(line.leg.id, leg.id)
         self._tools.log.callback(str(line.row["id"]), "called", line.seat, None)
 
-    def _agree(self, sdp: sip.Sdp | None, leg: Leg) -> bool:
+    def _agree(self, sdp: Sdp | None, leg: Leg) -> bool:
         try:
             agreed = leg.agree(sdp)
         except NoCommonCodec:

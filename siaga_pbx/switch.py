@@ -1,7 +1,7 @@
 """Carries out what the cores decide: the one place where SIP, queue, media and records meet.
 
-The stack tells what happened on a leg, the queue decides, the media worker connects. The switch keeps which leg belongs to
-which call, does the offer/answer between them, and writes each step down. It decides nothing that a core decides.
+The stack tells what happened on a leg, the queue decides, the media worker connects. The switch keeps which leg belongs
+to which call, does the offer/answer between them, and writes each step down. It decides nothing that a core decides.
 """
 
 from collections import deque
@@ -28,14 +28,14 @@ from siaga_pbx.records.ids import new_id
 from siaga_pbx.sip import events as sip
 from siaga_pbx.sip.access import Own, Trunk
 from siaga_pbx.sip.headers import NameAddr
-from siaga_pbx.sip.sdp import NoCommonCodec
+from siaga_pbx.sip.sdp import NoCommonCodec, Sdp
 from siaga_pbx.sip.stack import Stack
 from siaga_pbx.sip.uri import Uri
 
 log = structlog.get_logger(__name__)
 
 NO_PORT_RETRY_S = 1.0
-"""A seat's leg without an audio port fails after this long, not at once: the queue must not spin while media is away."""
+"""A seat's leg without an audio port fails after this long, not at once: the queue must not spin."""
 TEST_CALL_S = 10.0
 """A test call is ended by us after this long (RFC 6881 SP-14 wants a few packets looped, then a BYE)."""
 ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
@@ -51,8 +51,8 @@ class Cancellable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the switch works with. `perform` sends the stack's outputs; `now` is monotonic seconds, `epoch` the wall clock's;
-    `later` calls back after some seconds."""
+    """What the switch works with. `perform` sends the stack's outputs, `later` calls back after some seconds;
+    `now` is monotonic seconds, `epoch` the wall clock's."""
 
     stack: Stack
     perform: Callable[[list[sip.Output]], None]
@@ -250,7 +250,7 @@ class Switch:
         )
         self._perform(self._tools.stack.reject(caller.leg.id, 488, self._tools.now(), sdp=caller.leg.offer()))
 
-    def _answer(self, caller: Caller, ours: sip.Sdp) -> None:
+    def _answer(self, caller: Caller, ours: Sdp) -> None:
         """200, with the greeting: it says that the call is recorded, so recording starts with it."""
         tools, leg = self._tools, caller.leg
         self._perform(tools.stack.answer(leg.id, ours, tools.now()))
@@ -452,7 +452,9 @@ class Switch:
         tools, caller = self._tools, self.callers[command.call]
         target = self.config.queue.overflow
         trunk = outbound_trunk(self.config)
-        leg = Leg(new_id(), Role.OVERFLOW, caller.id, trunk and trunk.id, peer=trunk and hop_address(trunk))
+        leg = Leg(
+            new_id(), Role.OVERFLOW, caller.id, trunk.id if trunk else None, peer=hop_address(trunk) if trunk else None
+        )
         if target is None or trunk is None or not tools.legs.open(leg):
             tools.later(NO_PORT_RETRY_S, lambda: self.tell(told.OverflowFailed(caller.id, 503)))
             return

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from siaga_pbx.build import Parts
 from siaga_pbx.call import events as told
 from siaga_pbx.call.commands import SeatState
-from siaga_pbx.call.queue import QueueView
+from siaga_pbx.call.view import QueueView
 from siaga_pbx.dispatch.order import NoAgency, Order, OrderRefused, UnknownCall, UnknownCategory
 from siaga_pbx.legs import Caller, Role
 from siaga_pbx.records.changes import Event, Upsert
