@@ -1,0 +1,142 @@
+"""Where the caller is, if the network says so. Whatever is wrong with it costs no more than the location.
+
+A PIDF-LO in the body (RFC 6442, RFC 4119, shapes of RFC 5491) is a place on the map; the cell of P-Access-Network-Info
+(RFC 7315) is kept as text, for people who can look it up. A location by https: reference is not fetched here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from siaga_pbx.sip.body import parts
+from siaga_pbx.sip.errors import RemoteError
+from siaga_pbx.sip.headers import NameAddr
+from siaga_pbx.sip.message import Request
+from siaga_pbx.sip.params import parse_params
+
+PIDF = "application/pidf+xml"
+CELL = "cell"
+MAX_METHOD = 40
+"""Characters of a method token that are kept: the registered ones (RFC 4119 and IANA) have at most 20."""
+
+_SHAPES = ("Point", "Circle", "Sphere", "Ellipse", "Ellipsoid")
+_RADII = ("radius", "semiMajorAxis")
+_CELL_PARAMS = ("utran-cell-id-3gpp", "cgi-3gpp", "eutran-cell-id-3gpp", "nr-cell-id-3gpp", "cell-id")
+_KILOMETRES = ("km", "urn:ogc:def:uom:EPSG::9036")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """WGS 84 degrees and metres, None where only the cell is known.
+
+    `method`: how it was found (GPS, Cell, ... as the network wrote it; "cell" when the cell is all). `cell`: the raw
+    P-Access-Network-Info.
+    """
+
+    lat: float | None
+    lon: float | None
+    radius_m: float | None
+    method: str
+    cell: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    lat: float
+    lon: float
+    radius_m: float | None
+    method: str
+
+
+def locate(request: Request) -> Location | None:
+    """The caller's location of an INVITE; None if there is none that can be read. Never raises."""
+    cell = _cell(request)
+    place = next(_places(request), None)
+    if place is not None:
+        return Location(place.lat, place.lon, place.radius_m, place.method, cell)
+    return None if cell is None else Location(None, None, None, CELL, cell)
+
+
+def _cell(request: Request) -> str | None:
+    """The value that names a cell; what the network put there goes before what the phone did (RFC 7315 5.4)."""
+    named = [value for value in request.headers.values("p-access-network-info") if _params(value) & set(_CELL_PARAMS)]
+    provided = [value for value in named if {"network-provided", "np"} & _params(value)]
+    return next(iter([*provided, *named]), None)
+
+
+def _params(value: str) -> set[str]:
+    return {name.lower() for name, _ in parse_params(value.partition(";")[2])}
+
+
+def _places(request: Request) -> Iterator[_Place]:
+    """The places of every PIDF-LO, those that Geolocation names by cid: first."""
+    named = set(_cids(request))
+    documents = [part for part in parts(request) if part.content_type == PIDF]
+    for part in sorted(documents, key=lambda part: part.content_id not in named):
+        place = _read(part.body)
+        if place is not None:
+            yield place
+
+
+def _cids(request: Request) -> Iterator[str]:
+    for value in request.headers.values("geolocation"):
+        try:
+            uri = NameAddr.parse(value).uri
+        except RemoteError:
+            continue
+        if uri.scheme == "cid" and uri.opaque:
+            yield uri.opaque
+
+
+def _read(document: bytes) -> _Place | None:
+    """The first shape of a document. DTDs and entities are refused: no document of a network needs them."""
+    try:
+        root = fromstring(document, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError):
+        return None
+    method = _text(root, "method") or "pidf-lo"
+    for shape in _named(root, *_SHAPES):
+        position = _position(_text(shape, "pos"))
+        if position is not None:
+            return _Place(*position, _radius(shape), method[:MAX_METHOD])
+    return None
+
+
+def _position(text: str | None) -> tuple[float, float] | None:
+    """Latitude and longitude in the order of EPSG 4326; a height behind them is of no use here."""
+    numbers = [_number(word) for word in (text or "").replace(",", " ").split()]
+    if len(numbers) < 2 or numbers[0] is None or numbers[1] is None:
+        return None
+    lat, lon = numbers[0], numbers[1]
+    return (lat, lon) if abs(lat) <= 90 and abs(lon) <= 180 else None
+
+
+def _radius(shape: Element) -> float | None:
+    for element in _named(shape, *_RADII):
+        radius = _number((element.text or "").strip())
+        if radius is not None and radius >= 0:
+            return radius * 1000 if element.get("uom") in _KILOMETRES else radius
+    return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if isfinite(value) else None
+
+
+def _named(root: Element, *names: str) -> Iterator[Element]:
+    """Elements by local name: the namespaces in the field are not always those of the RFCs."""
+    return (
+        element for element in root.iter() if isinstance(element.tag, str) and element.tag.rpartition("}")[2] in names
+    )
+
+
+def _text(root: Element, name: str) -> str | None:
+    return next((element.text.strip() for element in _named(root, name) if element.text and element.text.strip()), None)
