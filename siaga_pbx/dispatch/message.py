@@ -10,9 +10,6 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from siaga_pbx.dispatch.ladder import State
-
-SCHEMA_VERSION = 1
 MAX_PAYLOAD = 65_536  # bytes; the largest dispatch there can be is some 20 KiB
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
@@ -94,11 +91,11 @@ class Callback(Message):
 
 
 class Dispatch(Message):
-    """`{prefix}/dispatch/{agency}`: what an agency is to do. Together, dispatch_id and sequence are its idempotency key."""
+    """`{prefix}/dispatch/{agency}`: what an agency is to do; dispatch_id and sequence are its key."""
 
     name = "dispatch"
 
-    schema_: Literal[1] = Field(SCHEMA_VERSION, alias="schema", description="the version of this schema")
+    schema_: Literal[1] = Field(alias="schema", description="the version of this schema")
     dispatch_id: Id = Field(description="the same for all sequences of one incident and agency")
     incident_id: Id
     call_id: Id
@@ -144,9 +141,13 @@ class Ack(Message):
 
     @model_validator(mode="after")
     def _reason_only_with_rejected(self) -> Self:
-        if self.reason and self.state != State.REJECTED:
+        if self.reason and self.state != "rejected":
             raise ValueError(f"reason: only with rejected, not with {self.state}")
         return self
+
+    def encode(self) -> bytes:
+        """The message as JSON in UTF-8, without the members that say nothing."""
+        return self.model_dump_json(exclude_none=True).encode()
 
 
 class Presence(Message):
@@ -154,7 +155,7 @@ class Presence(Message):
 
     name = "presence"
 
-    schema_: Literal[1] = Field(SCHEMA_VERSION, alias="schema")
+    schema_: Literal[1] = Field(alias="schema")
     agency: AgencyId
     state: Literal["online", "offline"]
     at: Annotated[str, Field(max_length=64)] = Field(description="in a will: since when the connection was there")
@@ -165,7 +166,7 @@ class Status(Message):
 
     name = "status"
 
-    schema_: Literal[1] = Field(SCHEMA_VERSION, alias="schema")
+    schema_: Literal[1] = Field(alias="schema")
     centre: AgencyId
     state: Literal["online", "offline"]
     at: Annotated[str, Field(max_length=64)] = Field(description="in a will: since when the connection was there")

@@ -1,0 +1,312 @@
+"""A connection to the broker that is kept: MQTT 5, QoS 1, a persistent session. Both ends use it.
+
+A message that comes in is acknowledged to the broker only once its handler is done with it, so what a crash interrupts
+comes again. A message that goes out is done when the broker's PUBACK is there, and its reason code is read.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, cast
+from urllib.parse import urlsplit
+
+import aiomqtt
+import structlog
+from paho.mqtt.client import Client as Paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from siaga_pbx.dispatch.message import MAX_PAYLOAD
+from siaga_pbx.settings import Mqtt
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import CallbackOnPublish_v2
+
+log = structlog.get_logger(__name__)
+
+NO_MATCHING_SUBSCRIBERS = 0x10  # MQTT 5, 3.4.2.1
+SESSION_EXPIRY_S = 7 * 86_400
+"""How long the broker keeps answers for an end that is away."""
+
+_REFUSED = 0x80  # reason codes from here on are failures (MQTT 5, 2.4)
+_KEEPALIVE_S = 20
+_TIMEOUT_S = 5.0  # for each of CONNACK, SUBACK, PUBACK
+_RECEIVE_MAXIMUM = 64  # unacknowledged messages that the broker may have under way to us: bounds what we queue
+_QUEUE_LIMIT = 4 * _RECEIVE_MAXIMUM  # QoS 0 and retained messages pass by that bound
+_PACKET_LIMIT = MAX_PAYLOAD + 4096  # the payload, the topic and the properties
+_BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_STABLE_S = 10.0  # a connection that lasted as long begins the back-off anew
+
+OnMessage: TypeAlias = Callable[[str, bytes], Awaitable[None]]
+OnConnection: TypeAlias = Callable[[bool, str], None]
+
+
+class NotPublished(Exception):
+    """The broker has not taken the message: there is no connection, or it broke before the PUBACK."""
+
+
+class Refused(NotPublished):
+    """The broker answered that it does not take the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class BusSettings:
+    """Where to connect, as whom, what to listen to. `client_id` names the session that the broker keeps."""
+
+    host: str
+    port: int
+    tls: bool
+    client_id: str
+    presence_topic: str
+    subscriptions: tuple[str, ...]
+    username: str | None = None
+    password: str | None = None
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @classmethod
+    def of(cls, mqtt: Mqtt, client_id: str, presence_topic: str, *subscriptions: str) -> "BusSettings":
+        """From the [mqtt] section; `broker` is a URL here."""
+        url = urlsplit(mqtt.broker)
+        tls = url.scheme == "mqtts"
+        return cls(
+            host=url.hostname or "",
+            port=url.port or (8883 if tls else 1883),
+            tls=tls,
+            client_id=client_id,
+            presence_topic=presence_topic,
+            subscriptions=subscriptions,
+            username=mqtt.username,
+            password=mqtt.password,
+            ca=mqtt.ca,
+            certificate=mqtt.certificate,
+            key=mqtt.key,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish with QoS 1. `expiry_s` bounds how long the broker keeps its copy."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    expiry_s: int | None = None
+    response_topic: str | None = None
+    correlation: bytes | None = None
+
+    def properties(self) -> Properties:
+        properties = _properties(PacketTypes.PUBLISH)
+        properties.ContentType = "application/json"
+        properties.PayloadFormatIndicator = 1  # UTF-8
+        if self.expiry_s is not None:
+            properties.MessageExpiryInterval = self.expiry_s
+        if self.response_topic is not None:
+            properties.ResponseTopic = self.response_topic
+        if self.correlation is not None:
+            properties.CorrelationData = self.correlation
+        return properties
+
+
+class Bus:
+    """Keeps a connection until close(). All callbacks come on the event loop, one at a time.
+
+    `settings()` is asked at each attempt. `presence(online)` gives the retained message that tells whether this end is
+    there; the one for False is also the will. `on_message(topic, payload)` is awaited before the next one is taken;
+    `on_connection(connected, reason)` is called at each change, and at each further attempt that fails.
+    """
+
+    def __init__(
+        self,
+        settings: Callable[[], BusSettings],
+        presence: Callable[[bool], bytes],
+        on_message: OnMessage,
+        on_connection: OnConnection,
+    ) -> None:
+        self._settings, self._presence = settings, presence
+        self._on_message, self._on_connection = on_message, on_connection
+        self._task: asyncio.Task[None] | None = None
+        self._leave = asyncio.Event()  # ends the session that is there, not the next one
+        self._broken = ""  # why, when it is not by our own wish
+        self._closing = False
+        self._paho: Paho | None = None
+        self._unconfirmed: dict[int, asyncio.Future[ReasonCode]] = {}
+
+    @property
+    def connected(self) -> bool:
+        return self._paho is not None
+
+    def start(self) -> None:
+        """Begins to connect, and never stops trying."""
+        self._task = asyncio.create_task(self._run(), name="mqtt")
+
+    async def close(self) -> None:
+        """Tells that this end leaves, and disconnects. The broker keeps the session."""
+        self._closing = True
+        self._leave.set()
+        if self._task is not None:
+            _, slow = await asyncio.wait({self._task}, timeout=2 * _TIMEOUT_S)
+            for task in slow:  # in the middle of connecting to what does not answer
+                task.cancel()
+                await asyncio.wait({task})
+
+    def reconnect(self) -> None:
+        """The settings have changed."""
+        self._leave.set()
+
+    async def publish(self, message: Outgoing) -> int:
+        """Returns the reason code of the broker's PUBACK, which is a success. Raises Refused, NotPublished."""
+        if self._paho is None:
+            raise NotPublished("not connected to the broker")
+        sent = self._paho.publish(message.topic, message.payload, 1, message.retain, message.properties())
+        if sent.rc != 0:
+            raise NotPublished(f"not sent ({sent.rc.name})")
+        confirmed = self._unconfirmed[sent.mid] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                code = await confirmed
+        except TimeoutError:
+            self._break("the broker does not acknowledge")
+            raise NotPublished("the broker did not acknowledge it") from None
+        finally:
+            self._unconfirmed.pop(sent.mid, None)
+        if code.value >= _REFUSED:
+            raise Refused(f"{code.getName()} (0x{code.value:02x})")
+        return int(code.value)
+
+    # --- connections, one after the other -----------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while not self._closing:
+            self._leave.clear()
+            self._broken = ""
+            began = loop.time()
+            try:
+                await self._connect()
+                reason = self._broken
+            except (aiomqtt.MqttError, OSError, ValueError) as error:
+                reason = str(error.__cause__ or error) or type(error).__name__
+            if reason:
+                log.warning("broker lost", reason=reason)
+            self._on_connection(False, reason or "disconnected")
+            failures = 0 if loop.time() - began >= _STABLE_S else failures + 1
+            if reason and not self._closing:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._leave.wait(), _BACKOFF_S[min(max(failures, 1), len(_BACKOFF_S)) - 1])
+
+    async def _connect(self) -> None:
+        """One connection, until it breaks (raises MqttError) or is to be left."""
+        settings = self._settings()
+        client = await self._client(settings)
+        try:
+            await client.__aenter__()
+        except BaseException:
+            client._client.disconnect()  # aiomqtt leaves the socket of a connection without CONNACK open
+            raise
+        try:
+            await self._serve(client, settings)
+        finally:
+            self._paho = None
+            for waiting in self._unconfirmed.values():
+                if not waiting.done():
+                    waiting.set_exception(NotPublished("the connection broke"))
+            with suppress(aiomqtt.MqttError):
+                await client.__aexit__(None, None, None)
+
+    async def _serve(self, client: aiomqtt.Client, settings: BusSettings) -> None:
+        codes = await client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in settings.subscriptions])
+        for topic, code in zip(settings.subscriptions, codes, strict=True):
+            if isinstance(code, ReasonCode) and code.is_failure:
+                raise aiomqtt.MqttError(f"no subscription to {topic}: {code}")
+        self._paho = client._client
+        log.info("broker connected", host=settings.host, port=settings.port)
+        self._on_connection(True, "")
+        tasks = {
+            asyncio.create_task(self._tell(settings, True)),
+            (receiving := asyncio.create_task(self._receive(client))),
+            (leaving := asyncio.create_task(self._leave.wait())),
+        }
+        try:
+            await asyncio.wait({receiving, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if leaving.done() and not self._broken:
+                await self._tell(settings, False)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if not receiving.cancelled():
+            receiving.result()
+
+    async def _tell(self, settings: BusSettings, online: bool) -> None:
+        """Publishes that this end is there, or leaves."""
+        try:
+            await self.publish(Outgoing(settings.presence_topic, self._presence(online), retain=True))
+        except NotPublished as error:
+            log.warning("presence not published", reason=str(error))
+
+    async def _receive(self, client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            payload = message.payload if isinstance(message.payload, bytes) else b""
+            try:
+                await self._on_message(message.topic.value, payload)
+            except Exception:  # whatever it is, this message must not keep the others away
+                log.exception("message not handled", topic=message.topic.value)
+            if message.qos > 0:
+                client._client.ack(message.mid, message.qos)
+
+    def _break(self, reason: str) -> None:
+        self._broken = reason
+        self._leave.set()
+
+    async def _client(self, settings: BusSettings) -> aiomqtt.Client:
+        properties = _properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties.ReceiveMaximum = _RECEIVE_MAXIMUM
+        properties.MaximumPacketSize = _PACKET_LIMIT
+        client = aiomqtt.Client(
+            settings.host,
+            settings.port,
+            identifier=settings.client_id,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            clean_start=False,
+            properties=properties,
+            username=settings.username,
+            password=settings.password,
+            will=aiomqtt.Will(settings.presence_topic, self._presence(False), qos=1, retain=True),
+            tls_context=await asyncio.to_thread(_tls_context, settings) if settings.tls else None,
+            keepalive=_KEEPALIVE_S,
+            timeout=_TIMEOUT_S,
+            max_queued_incoming_messages=_QUEUE_LIMIT,
+        )
+        # aiomqtt has no name for these two: the application acknowledges, and the PUBACK's reason code is read.
+        client._client.manual_ack_set(True)
+        taken = cast("CallbackOnPublish_v2", client._client.on_publish)
+
+        def on_publish(paho: Paho, userdata: object, mid: int, code: ReasonCode, properties: Properties) -> None:
+            waiting = self._unconfirmed.get(mid)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(code)
+            taken(paho, userdata, mid, code, properties)
+
+        client._client.on_publish = on_publish
+        return client
+
+
+def _properties(packet_type: int) -> Properties:
+    return Properties(packet_type)  # type: ignore[no-untyped-call]  # paho's own is not annotated
+
+
+def _tls_context(settings: BusSettings) -> ssl.SSLContext:
+    """Reads the files anew for each connection: a renewed certificate is taken without a restart."""
+    context = ssl.create_default_context(cafile=settings.ca)
+    if settings.certificate is not None:
+        context.load_cert_chain(settings.certificate, settings.key)
+    return context
