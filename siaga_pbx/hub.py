@@ -1,13 +1,13 @@
 """Takes every event of the stack and of the media workers to whom it concerns; watches trunks, seats and bindings."""
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
 import structlog
 
 from siaga_pbx.call import events as told
+from siaga_pbx.call.features import KeySource, info_key
 from siaga_pbx.config import Config
 from siaga_pbx.legs import Role
 from siaga_pbx.media import events as client
@@ -25,9 +25,6 @@ from siaga_pbx.sip.uri import Uri
 from siaga_pbx.switch import Switch, Tools
 
 log = structlog.get_logger(__name__)
-
-_DTMF_RELAY = re.compile(rb"(?im)^\s*signal\s*=\s*([0-9*#a-d])")
-"""application/dtmf-relay, as phones send it; there is no standard beyond the habit."""
 
 
 class Hub:
@@ -86,14 +83,9 @@ class Hub:
             self._switch.incoming(event, event.peer)
 
     def _info(self, event: sip.Info) -> None:
-        """Keys of phones that send them by INFO (application/dtmf-relay, application/dtmf)."""
-        leg = self._tools.legs.get(event.leg)
-        if leg is None:
-            return
-        if event.content_type == "application/dtmf-relay" and (found := _DTMF_RELAY.search(event.body)):
-            self._lines.key(leg, found[1].decode().upper())
-        elif event.content_type == "application/dtmf" and event.body.strip().isdigit():
-            self._lines.key(leg, event.body.strip().decode()[:1])
+        leg, key = self._tools.legs.get(event.leg), info_key(event.content_type, event.body)
+        if leg is not None and key is not None:
+            self._lines.key(leg, key, KeySource.INFO)
 
     # --- seats and trunks ---------------------------------------------------------------------------------------------
 
@@ -152,7 +144,7 @@ class Hub:
     def _dtmf(self, event: media.Dtmf) -> None:
         leg = self._tools.legs.get(event.leg)
         if leg is not None:
-            self._lines.key(leg, event.digit)
+            self._lines.key(leg, event.digit, KeySource.RTP)
 
     def _played(self, event: media.Played) -> None:
         leg = self._tools.legs.get(event.leg)

@@ -1,14 +1,15 @@
 """What a call-taker keys or dials: feature codes in a call, and the seat's own calls (a code dialled, a call back)."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from siaga_pbx.call import events as told
-from siaga_pbx.call.callbacks import next_to_call
-from siaga_pbx.call.features import FeatureKeys, Known, dialled
+from siaga_pbx.call.callbacks import next_to_call, same_caller
+from siaga_pbx.call.features import FeatureKeys, Keyed, KeySource, Known, dialled
 from siaga_pbx.config import Config, Feature
 from siaga_pbx.legs import Leg, Role
 from siaga_pbx.outbound import CALLBACK_HEADERS, dial, hop_address, outbound_trunk
@@ -42,6 +43,8 @@ class Line:
     leg: Leg
     far: Leg | None = None
     row: Record | None = None
+    others: list[Record] = field(default_factory=list)
+    """The same caller's other lost calls: one conversation settles them all."""
 
 
 class SeatLines:
@@ -51,7 +54,8 @@ class SeatLines:
         self.config = config
         self._tools, self._actions = tools, actions
         self._lines: dict[str, Line] = {}
-        self._keys: dict[str, FeatureKeys] = {}
+        self._keys: dict[str, FeatureKeys[Feature]] = {}
+        self._attempts: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[object]] = set()
 
     @property
@@ -61,13 +65,22 @@ class SeatLines:
 
     # --- keys within a call -------------------------------------------------------------------------------------------
 
-    def key(self, leg: Leg, digit: str) -> None:
+    def key(self, leg: Leg, digit: str, source: KeySource) -> None:
         """A key that a call-taker pressed (RFC 4733, or SIP INFO)."""
-        if leg.role is not Role.SEAT or leg.seat is None:
+        if leg.role is not Role.SEAT:
             return
         keys = self._keys.setdefault(leg.id, FeatureKeys(self.config.dialplan.features))
-        result = keys.press(digit, self._tools.now())
-        if result is None:
+        self._keyed(leg, keys.press(digit, self._tools.now(), source))
+        if keys.deadline is not None:
+            self._tools.later(keys.deadline - self._tools.now() + 0.01, lambda: self._expire(leg))
+
+    def _expire(self, leg: Leg) -> None:
+        keys = self._keys.get(leg.id)
+        if keys is not None:
+            self._keyed(leg, keys.expire(self._tools.now()))
+
+    def _keyed(self, leg: Leg, result: Keyed[Feature] | None) -> None:
+        if result is None or leg.seat is None:
             return
         seat, call = leg.seat, leg.call
         if not isinstance(result, Known):
@@ -148,10 +161,11 @@ class SeatLines:
 
     async def _call_back(self, line: Line) -> None:
         try:
-            row = next_to_call(await asyncio.to_thread(self._actions.callbacks), self.calling_back.values())
+            rows = await asyncio.to_thread(self._actions.callbacks)
         except RecordsError:
             log.exception("the call-back list cannot be read", seat=line.seat)
-            row = None
+            rows = []
+        row = next_to_call(rows, self.calling_back.values(), self._attempts)
         trunk = outbound_trunk(self.config, str(row["trunk"]) if row else None)
         if row is None or trunk is None or line.leg.id not in self._lines:
             self._say_and_end(line, "callback-none")
@@ -162,7 +176,8 @@ class SeatLines:
             self._say_and_end(line, "callback-none")
             return
         tools.legs.add(far)
-        line.far, line.row = far, row
+        line.far, line.row, line.others = far, row, same_caller(rows, row)
+        self._attempts[str(row["id"])] += 1
         tools.media.play(line.leg.id, ("callback-dialling",))
         tools.log.step(str(row["id"]), "callback_dialling", {"seat": line.seat, "trunk": trunk.id})
         call = dial(trunk, str(row["caller_number"]), self.config.sip.domain, far.offer(), CALLBACK_HEADERS)
@@ -187,7 +202,9 @@ class SeatLines:
             self._hang_up(leg)
             return
         self._tools.media.bridge(line.leg.id, leg.id)
-        self._tools.log.callback(str(line.row["id"]), "called", line.seat, None)
+        for row in (line.row, *line.others):
+            self._tools.log.callback(str(row["id"]), "called", line.seat, None)
+            self._attempts.pop(str(row["id"]), None)
 
     def _agree(self, sdp: Sdp | None, leg: Leg) -> bool:
         try:
