@@ -88,8 +88,9 @@ class Uri:
         return unescape(self.user) if self.user and "%" in self.user else self.user
 
     def param(self, name: str) -> str | None:
-        """The parameter's value, "" for one without a value, None when absent. `name` is lower-case."""
-        return get_param(self.params, name) if self.params else None
+        """The parameter's value, escapes resolved; "" for one without a value, None when absent. `name` is lower-case."""
+        value = get_param(self.params, name) if self.params else None
+        return unescape(value) if value else value
 
     def with_params(self, *added: tuple[str, str | None]) -> "Uri":
         """The same URI with these parameters added or replaced."""
