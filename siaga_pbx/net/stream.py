@@ -1,0 +1,294 @@
+"""TCP and TLS: connections accepted and dialled, found again by number or by address, and none of them for ever.
+
+streams = Streams(...)
+bound = streams.listen(Listen("tcp", "0.0.0.0", 5060))
+streams.send(way, data)          # down the flow's connection, else a new one for a Target
+streams.sweep()                  # every SWEEP_S
+await streams.close()
+"""
+
+import asyncio
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from siaga_pbx.net.addresses import WILDCARDS, first_listen
+from siaga_pbx.net.connection import Connection, Key, Stream
+from siaga_pbx.net.tls import TlsContexts
+from siaga_pbx.net.udp import open_socket
+from siaga_pbx.settings import Listen
+from siaga_pbx.sip.errors import RemoteError
+from siaga_pbx.sip.flow import Address, Flow, Target, Way
+from siaga_pbx.sip.message import Message
+
+log: FilteringBoundLogger = structlog.get_logger()
+
+SWEEP_S = 5.0
+BACKLOG = 512
+ACCEPT_AGAIN_S = 0.5
+MAX_DIALS = 64
+"""Connections in the making at once."""
+MAX_DIAL_WAITING = 32
+"""Messages that wait for one connection to be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """What strangers may take. Seconds are kept to within SWEEP_S."""
+
+    connections: int = 4096
+    """At once, in and out; a descriptor and some 10 KB each, 130 KB at worst."""
+    reserved: int = 1024
+    """Of them, those that only trunks may have: strangers never use up what a caller needs."""
+    per_source: int = 256
+    """From one address that is no trunk's: an office of seats behind one NAT fits."""
+    first_message_s: float = 30.0
+    """A connection that says nothing whole in this time was no peer's."""
+    message_s: float = 30.0
+    """A message that began must be whole in this time."""
+    idle_s: float = 900.0
+    """Seats register at least every 300 s, and a trunk that is closed on dials again."""
+    dial_s: float = 5.0
+    handshake_s: float = 10.0
+
+
+class User(Protocol):
+    """Whom the connections serve. Nothing here may raise."""
+
+    def received(self, item: Message | RemoteError, flow: Flow) -> None: ...
+    def closed(self, flow: Flow) -> None: ...
+    def unreachable(self, way: Way) -> None: ...
+    def refused(self, reason: str) -> None:
+        """A connection was not taken or was cut off, for the metrics."""
+
+    def failed(self) -> None:
+        """Something of ours raised what it must not; the exception is being handled."""
+
+    def now(self) -> float: ...
+
+
+@dataclass(slots=True)
+class _Dial:
+    """A connection in the making, and what waits for it."""
+
+    waiting: list[tuple[Way, bytes]] = field(default_factory=list)
+
+
+class Streams:
+    """All connections of an endpoint; the `Owner` of each."""
+
+    def __init__(self, user: User, tls: TlsContexts, limits: StreamLimits, is_trunk: Callable[[str], bool]) -> None:
+        self._user = user
+        self._tls = tls
+        self._limits = limits
+        self._is_trunk = is_trunk
+        self._bound: list[Listen] = []
+        self._listeners: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._number = 0
+        self._open: dict[int, Connection] = {}
+        self._by_key: dict[Key, Connection] = {}
+        self._dials: dict[Key, _Dial] = {}
+        self._admitted: dict[int, str] = {}
+        """Source of each connection that was accepted, its handshake included."""
+        self._per_source: Counter[str] = Counter()
+        self._none_open = asyncio.Event()
+
+    def listen(self, listen: Listen) -> Listen:
+        """Accept from now on. Returns where, with the port. Raises OSError."""
+        kind: Stream = "tls" if listen.transport == "tls" else "tcp"
+        listener = open_socket(socket.SOCK_STREAM, listen.host, listen.port)
+        self._listeners.append(listener)
+        listener.listen(BACKLOG)
+        bound = Listen(kind, *listener.getsockname()[:2])
+        self._bound.append(bound)
+        self._run(self._accept(listener, kind), f"accept {kind}")
+        return bound
+
+    def send(self, way: Way, data: bytes) -> bool:
+        """False when it cannot go there. True is no promise: what fails later is told as unreachable or closed."""
+        if isinstance(way, Flow):
+            return way.connection in self._open and self._open[way.connection].send(data)
+        key: Key = "tls" if way.transport == "tls" else "tcp", way.host, way.port
+        own = way.flow.connection if way.flow is not None else None
+        for connection in (self._open.get(own) if own is not None else None, self._by_key.get(key)):
+            if connection is not None and connection.send(data):
+                return True
+        return self._dial(key, way, data)
+
+    def sweep(self) -> None:
+        """Ends the connections that are silent, stalled or idle for too long."""
+        now, limits = self._user.now(), self._limits
+        for connection in list(self._open.values()):
+            if connection.stalled_since is not None and now - connection.stalled_since > limits.message_s:
+                self._cut(connection, "stalled")
+            elif (
+                not connection.spoken and not connection.dialled and now - connection.opened_at > limits.first_message_s
+            ):
+                self._cut(connection, "silent")
+            elif now - connection.last_message > limits.idle_s:
+                connection.close()
+
+    async def close(self, within_s: float = 1.0) -> None:
+        """Stop accepting, send what is written, close; what does not close in time is cut."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for listener in self._listeners:
+            listener.close()
+        for connection in list(self._open.values()):
+            connection.close()
+        if self._open:
+            self._none_open.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._none_open.wait(), within_s)
+        for connection in list(self._open.values()):
+            connection.abort()
+
+    # As the owner of connections
+
+    def opened(self, connection: Connection) -> None:
+        self._open[connection.number] = connection
+        if connection.key is not None:
+            self._by_key[connection.key] = connection
+            if connection.dialled and (dial := self._dials.pop(connection.key, None)) is not None:
+                # At once, so that nothing that is sent from now on overtakes what waited.
+                for _, data in dial.waiting:
+                    connection.send(data)
+
+    def received(self, item: Message | RemoteError, flow: Flow) -> None:
+        self._user.received(item, flow)
+
+    def failed(self) -> None:
+        self._user.failed()
+
+    def lost(self, connection: Connection) -> None:
+        self._release(connection)
+        flow = connection.flow
+        if flow is None or self._open.pop(connection.number, None) is None:
+            return
+        if (key := connection.key) is not None and self._by_key.get(key) is connection:
+            del self._by_key[key]
+        if not self._open:
+            self._none_open.set()
+        self._user.closed(flow)
+
+    def now(self) -> float:
+        return self._user.now()
+
+    # Accepting
+
+    async def _accept(self, listener: socket.socket, kind: Stream) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, source = await loop.sock_accept(listener)
+            except OSError as error:  # no descriptor left, most likely: others will close some
+                log.error("net.accept_failed", transport=kind, error=str(error))
+                await asyncio.sleep(ACCEPT_AGAIN_S)
+                continue
+            refusal = self._refusal(source[0])
+            if refusal is None:
+                self._run(self._admit(accepted, source[0], kind), "admit")
+            else:
+                _reset(accepted)
+                self._user.refused(refusal)
+
+    def _refusal(self, host: str) -> str | None:
+        admitted, limits = len(self._admitted), self._limits
+        if self._is_trunk(host):
+            return "connections" if admitted >= limits.connections else None
+        if self._per_source[host] >= limits.per_source:
+            return "connections_of_source"
+        return "connections" if admitted >= limits.connections - limits.reserved else None
+
+    async def _admit(self, accepted: socket.socket, host: str, kind: Stream) -> None:
+        connection = Connection(self._next_number(), kind, self)
+        self._admitted[connection.number] = host
+        self._per_source[host] += 1
+        context = self._tls.server if kind == "tls" else None
+        limit = self._limits.handshake_s if kind == "tls" else None
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection, accepted, ssl=context, ssl_handshake_timeout=limit
+            )
+        except OSError:  # the handshake failed, or the peer is gone
+            self._user.refused("handshake")
+        finally:
+            if connection.flow is None:
+                self._release(connection)
+                accepted.close()
+
+    def _release(self, connection: Connection) -> None:
+        host = self._admitted.pop(connection.number, None)
+        if host is not None:
+            self._per_source[host] -= 1
+            if not self._per_source[host]:
+                del self._per_source[host]
+
+    # Dialling
+
+    def _dial(self, key: Key, way: Target, data: bytes) -> bool:
+        dial = self._dials.get(key)
+        if dial is None:
+            if len(self._dials) >= MAX_DIALS:
+                return False
+            dial = self._dials[key] = _Dial()
+            self._run(self._connect(key, dial), f"dial {key[1]}")
+        if len(dial.waiting) >= MAX_DIAL_WAITING:
+            return False
+        dial.waiting.append((way, data))
+        return True
+
+    async def _connect(self, key: Key, dial: _Dial) -> None:
+        kind, host, port = key
+        connection = Connection(self._next_number(), kind, self, key)
+        context, name = (self._tls.client, host) if kind == "tls" else (None, None)
+        local = self._leaving_by(kind, host)
+        try:
+            async with asyncio.timeout(self._limits.dial_s):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: connection, host, port, ssl=context, server_hostname=name, local_addr=local
+                )
+        except (OSError, UnicodeError) as error:
+            log.info("net.dial_failed", transport=kind, host=host, port=port, error=str(error) or type(error).__name__)
+            if self._dials.get(key) is dial:
+                del self._dials[key]
+                for way in dict.fromkeys(way for way, _ in dial.waiting):
+                    self._user.unreachable(way)
+
+    def _leaving_by(self, kind: Stream, host: str) -> Address | None:
+        """The address that we listen on, so that the peer knows us by it."""
+        own = first_listen(self._bound, kind, host)
+        return (own.host, 0) if own is not None and own.host not in WILDCARDS else None
+
+    # Small things
+
+    def _next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _cut(self, connection: Connection, reason: str) -> None:
+        self._user.refused(reason)
+        connection.abort()
+
+    def _run(self, work: Coroutine[None, None, None], name: str) -> None:
+        # In a context of its own: a connection outlives the call that it was made for, and must not log under its id.
+        task = asyncio.get_running_loop().create_task(work, name=name, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _reset(accepted: socket.socket) -> None:
+    """Closes with RST: nothing lingers for a peer that is not wanted."""
+    with suppress(OSError):
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    accepted.close()
