@@ -179,15 +179,15 @@ class Ledger:
     def _values(self, table: str, row: Row) -> Values:
         kinds = self._kinds[table]
         try:
-            return {name: _fitting(kinds[name], value) for name, value in row.items()}
+            return {name: _fitting(name, kinds[name], value) for name, value in row.items()}
         except KeyError as error:
             raise ChangeRefused(f"{table}: no column {error}") from None
         except ValueError as error:
-            raise ChangeRefused(f"{table}: a value cannot be {error}") from None
+            raise ChangeRefused(f"{table}: {error}") from None
 
 
-def _fitting(kind: type, value: object) -> Plain:
-    """The value as the column's kind, which SQLite would not insist on. Raises ValueError."""
+def _fitting(name: str, kind: type, value: object) -> Plain:
+    """The value as the column's kind, which SQLite would not insist on. Raises ValueError, without the value in it."""
     if value is None:
         return None
     fit = plain(value)
@@ -197,7 +197,7 @@ def _fitting(kind: type, value: object) -> Plain:
         return str(fit)
     if kind is float and isinstance(fit, int):
         return float(fit)
-    raise ValueError(repr(fit))
+    raise ValueError(f"{name} is a {kind.__name__}, not a {type(value).__name__}")
 
 
 def _require(condition: bool, otherwise: str) -> None:

@@ -175,7 +175,7 @@ class Writer:
         self._in_transaction(run, batch.number, work)
         if batch.future is not None:
             batch.future.set_exception(ChangeRefused(str(error)))
-        self._alarm("records_refused", True, str(error))
+        self._alarm("records_refused", True, _first_line(error))
 
     def _keep_what_fits(self, connection: Connection, changes: Sequence[Change]) -> Iterator[Change]:
         """Carries out each change for itself; yields those that are refused."""
@@ -193,7 +193,7 @@ class Writer:
 
     def _refusal(self, changes: Sequence[Change], error: Exception) -> Event:
         """The event that holds what was refused; it belongs to the call, so that it is erased with it."""
-        data = {"error": str(error).partition("\n")[0], "changes": [described(change) for change in changes]}
+        data = {"error": _first_line(error), "changes": [described(change) for change in changes]}
         call_id = next(filter(None, map(_call_of, changes)), None)
         return Event(self._now(), "system", "records", call_id, "changes_refused", data)
 
@@ -231,7 +231,7 @@ class Writer:
             with suppress(Exception):
                 self._connect()
         self._retry_at = time.monotonic() + self._settings.retry_s
-        self._alarm("records", True, str(error).partition("\n")[0])
+        self._alarm("records", True, _first_line(error))
 
     def _disconnect(self) -> None:
         connection, engine, self._connection, self._engine = self._connection, self._engine, None, None
@@ -314,6 +314,11 @@ class Writer:
     def _tell(self, hook: Callable[..., None], *values: object) -> None:
         with suppress(Exception):  # a hook's fault is not the records'
             hook(*values)
+
+
+def _first_line(error: Exception) -> str:
+    """What went wrong; the SQL below it helps nobody who reads an alarm."""
+    return str(error).partition("\n")[0]
 
 
 def _call_of(change: Change) -> str | None:

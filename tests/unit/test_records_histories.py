@@ -1,0 +1,231 @@
+"""Random histories of the writer: batches, a locked database, crashes at any moment, restarts. Whatever happened,
+
+- what take() returned for is in the database or in the journal, once, whole and in order;
+- a commit() that was told durable is in the database, one that was told unavailable is nowhere;
+- the rows of crashed runs are closed, and the chain verifies.
+"""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, TypeAlias
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from siaga_pbx.records.changes import Change, Event, Insert, Update
+from siaga_pbx.records.database import migrate
+from siaga_pbx.records.errors import StoreUnavailable
+from siaga_pbx.records.hooks import Hooks
+from siaga_pbx.records.ids import new_id
+from siaga_pbx.records.journal import Journal
+from siaga_pbx.records.verify import verify
+from siaga_pbx.records.writer import Batch, Writer, WriterSettings
+from tests.records_support import AT, event, rows, url_of
+
+# In memory, where there is such a folder: a disk's sync at every step would make these histories take minutes.
+_MEMORY = Path("/dev/shm")
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+@dataclass(frozen=True)
+class Take:
+    """A group of batches, of so many events each; the last may be a commit()."""
+
+    sizes: Sequence[int]
+    commit: bool
+    arrives: bool  # before them a call arrives
+    ends: bool  # before that the oldest live call ends
+
+
+@dataclass(frozen=True)
+class CrashAfter:
+    """The process dies at the so-many-th of the moments at which it calls something that the test gave it."""
+
+    moments: int
+
+
+Step: TypeAlias = Take | CrashAfter | Literal["lock", "unlock", "restart"]
+takes = st.builds(
+    Take, st.lists(st.integers(1, 3), min_size=1, max_size=3), st.booleans(), st.booleans(), st.booleans()
+)
+steps = st.one_of(
+    takes, takes, takes, st.builds(CrashAfter, st.integers(0, 12)), st.sampled_from(["lock", "unlock", "restart"])
+)
+
+
+@dataclass
+class World:
+    """A database with its journal, the writer of the moment, and what must be in the records."""
+
+    file: Path
+    writer: Writer | None = None
+    journal: Journal | None = None
+    locker: sqlite3.Connection | None = None
+    fuse: int | None = None
+    count: int = 0
+    live: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)  # the events that must be there, by their kinds, in order
+    uncertain: list[set[str]] = field(default_factory=list)  # batches taken when the crash came: whole or not at all
+
+    def run(self, step: Step) -> None:
+        match step:
+            case Take():
+                self.take(step)
+            case CrashAfter(moments):
+                self.fuse = moments
+            case "lock" if self.locker is None:
+                self.locker = sqlite3.connect(self.file, isolation_level=None, timeout=0)
+                self.locker.execute("BEGIN IMMEDIATE")
+            case "unlock" if self.locker is not None:
+                self.locker.close()
+                self.locker = None
+            case "restart":
+                self.stop()
+                self.start()
+
+    def moment(self) -> None:
+        if self.fuse is not None:
+            self.fuse -= 1
+            if self.fuse < 0:
+                raise Crash
+
+    def start(self) -> None:
+        """A process starts on what the last one left."""
+
+        def entropy(size: int) -> bytes:
+            self.moment()
+            return os.urandom(size)
+
+        def now() -> str:
+            self.moment()
+            return AT
+
+        hooks = Hooks(*[lambda *_: self.moment()] * 3)
+        self.journal = Journal(self.file.with_name("pending"), 1000)
+        settings = WriterSettings(url_of(self.file), busy_timeout_s=0.0, retry_s=0.0)
+        self.writer = Writer(settings, self.journal, hooks, now, entropy)
+        try:
+            self.writer.start()
+        except Crash:
+            self.die()
+
+    def stop(self) -> None:
+        """The process ends in order."""
+        if self.writer is not None:
+            try:
+                self.writer.close()
+                self.writer, self.live = None, []
+            except Crash:
+                self.die()
+
+    def die(self) -> None:
+        """The process is gone: nothing is written any more, and its descriptors and locks go with it."""
+        assert self.writer is not None
+        assert self.journal is not None
+        self.writer._disconnect()
+        if self.journal._fd is not None:
+            os.close(self.journal._fd)
+        self.writer = self.journal = self.fuse = None
+        self.live = []
+
+    def take(self, step: Take) -> None:
+        while self.writer is None:
+            self.start()
+        batches, live = [], list(self.live)
+        if step.ends and live:
+            batches.append(Batch(self.end(live.pop(0))))
+        if step.arrives:
+            live.append(new_id())
+            batches.append(Batch(self.arrival(live[-1])))
+        batches += [Batch([self.event() for _ in range(size)]) for size in step.sizes]
+        future = Future[None]() if step.commit else None
+        batches[-1].future = future
+        try:
+            self.writer.take(batches)
+        except Crash:
+            self.uncertain += [set(kinds(batch)) for batch in batches]
+            self.die()
+            return
+        self.live = live
+        if future is not None and future.exception() is not None:
+            assert isinstance(future.exception(), StoreUnavailable)
+            assert self.locker is not None, "told unavailable, though nobody holds the database"
+            batches.pop()
+        self.expected += [kind for batch in batches for kind in kinds(batch)]
+
+    def event(self, call_id: str | None = None) -> Event:
+        self.count += 1
+        return event(f"e{self.count:05d}", call_id)
+
+    def arrival(self, call_id: str) -> Sequence[Change]:
+        return Insert("call", {"id": call_id, "received_at": AT}), self.event(call_id)
+
+    def end(self, call_id: str) -> Sequence[Change]:
+        return Update("call", call_id, {"ended_at": AT, "outcome": "answered"}), self.event(call_id)
+
+
+def kinds(batch: Batch) -> list[str]:
+    return [change.kind for change in batch.changes if isinstance(change, Event)]
+
+
+def check(world: World) -> None:
+    """Everything that the docstring of this file promises."""
+    found = [str(kind) for (kind,) in rows(world.file, "SELECT kind FROM event WHERE kind GLOB 'e[0-9]*' ORDER BY seq")]
+    assert found == sorted(set(found)), "in order, and none twice"
+    uncertain = set().union(*world.uncertain)
+    assert [kind for kind in found if kind not in uncertain] == world.expected
+    for batch in world.uncertain:
+        assert batch <= set(found) or batch.isdisjoint(found), "a batch is whole"
+    assert rows(world.file, "SELECT id FROM call WHERE ended_at IS NULL") == []
+    assert rows(world.file, "SELECT data FROM event WHERE kind = 'changes_refused'") == []
+    assert not world.file.with_name("pending").exists()
+    assert verify(url_of(world.file)) == []
+
+
+@pytest.fixture(scope="module")
+def template() -> Iterator[Path]:
+    """A folder in memory with a database that has the schema."""
+    with TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
+        file = Path(folder) / "template.db"
+        migrate(url_of(file))
+        yield file
+
+
+def history(template: Path, steps: Sequence[Step]) -> None:
+    with TemporaryDirectory(dir=template.parent) as folder:
+        world = World(Path(folder) / "siaga.db")
+        shutil.copy(template, world.file)
+        world.start()
+        for step in steps:
+            world.run(step)
+        world.run("unlock")
+        world.fuse = None
+        world.run("restart")
+        world.run("restart")
+        assert world.writer is not None
+        assert world.writer.up
+        world.stop()
+        check(world)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(steps, min_size=1, max_size=25))
+def test_any_history(template: Path, steps: list[Step]) -> None:
+    history(template, steps)
+
+
+@pytest.mark.soak
+@settings(max_examples=3000, deadline=None)
+@given(st.lists(steps, min_size=10, max_size=60))
+def test_thousands_of_histories(template: Path, steps: list[Step]) -> None:
+    history(template, steps)
