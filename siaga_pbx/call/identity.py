@@ -20,6 +20,8 @@ from siaga_pbx.sip.uri import Uri
 MAX_NUMBER = 40
 """Characters of a user part that are looked at: 15 digits of E.164, an access code, and generous separators."""
 
+E164_DIGITS = 15
+
 
 class IdentityClass(StrEnum):
     SUBSCRIBER = "subscriber"
@@ -184,12 +186,23 @@ def _digits(uri: Uri) -> str | None:
 
 
 def _parse(digits: str, country: str) -> phonenumbers.PhoneNumber | None:
-    """A possible number: a valid one in the first place, and one of a range that is newer than our tables too."""
+    """The number as the country reads it, or as an international one whose + the carrier left out: a valid one first.
+
+    One that is only possible is taken too: ranges are newer than our tables.
+    """
+    readings = [digits] if digits[0] == "+" else [digits, "+" + digits.lstrip("0")]
+    possible = [parsed for reading in readings if (parsed := _possible(reading, country)) is not None]
+    valid = (parsed for parsed in possible if phonenumbers.is_valid_number(parsed))
+    return next(valid, possible[0] if possible else None)
+
+
+def _possible(digits: str, country: str) -> phonenumbers.PhoneNumber | None:
     try:
         parsed = phonenumbers.parse(digits, country)
     except phonenumbers.NumberParseException:
         return None
-    return parsed if phonenumbers.is_possible_number(parsed) else None
+    length = len(f"{parsed.country_code}{phonenumbers.national_significant_number(parsed)}")
+    return parsed if length <= E164_DIGITS and phonenumbers.is_possible_number(parsed) else None
 
 
 def _is_pseudo(number: phonenumbers.PhoneNumber) -> bool:
