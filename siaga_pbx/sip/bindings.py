@@ -1,13 +1,13 @@
 """The registered contacts of all seats, each with its expiry (RFC 3261 10.3), and which source is whose."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from siaga_pbx.sip.binding import Binding
 from siaga_pbx.sip.deadlines import Alarm, Deadlines
 from siaga_pbx.sip.events import Gone
-from siaga_pbx.sip.flow import Flow
+from siaga_pbx.sip.flow import Flow, reliable
 from siaga_pbx.sip.uri import Uri
 
 MAX_CONTACTS = 4
@@ -48,25 +48,27 @@ class Bindings:
         """The seats with a contact that was registered from exactly this source."""
         return self._sources.get(_source(flow), [])
 
-    def put(self, binding: Binding) -> bool:
-        """Adds or replaces a contact; True if the seat had none.
-
-        It replaces the same contact and whatever was registered from the same source: a phone that started anew.
-        """
+    def put(self, binding: Binding) -> list[Binding]:
+        """Adds a contact and returns those that it replaces: of the same phone, started anew or come by another way."""
         entries = self._seats.get(binding.seat, [])
-        fresh = not entries
         source = _source(binding.source)
-        for entry in entries[:]:
-            same = entry.binding.contact.equivalent(binding.contact)
-            if same or _source(entry.binding.source) == source:
-                self._drop(entry)
+        replaced = [entry for entry in entries if _is_same_phone(entry.binding, binding)]
+        for entry in replaced:
+            self._drop(entry)
         if len(entries) >= MAX_CONTACTS:
             self._drop(entries[0])
         alarm = Alarm(binding.expires_at, partial(self._expired, binding))
         self._deadlines.watch(alarm)
         self._seats.setdefault(binding.seat, entries).append(_Entry(binding, alarm))
         self._sources.setdefault(source, []).append(binding.seat)
-        return fresh
+        return [entry.binding for entry in replaced]
+
+    def connection_closed(self, flow: Flow) -> None:
+        """What was registered over that connection stays, to be reached by a new one."""
+        for seat in self.at(flow)[:]:
+            for entry in self._seats[seat][:]:
+                if entry.binding.source == flow:
+                    self.put(replace(entry.binding, source=replace(flow, connection=None)))
 
     def remove(self, seat: str, contact: Uri | None, cause: Gone) -> None:
         """Removes one contact of a seat, or all for None."""
@@ -95,6 +97,14 @@ class Bindings:
         seats.remove(seat)
         if not seats:
             del self._sources[source]
+
+
+def _is_same_phone(old: Binding, new: Binding) -> bool:
+    if old.contact.equivalent(new.contact) or _source(old.source) == _source(new.source):
+        return True
+    # Its connection broke and it has another, with another port in its Contact.
+    lost = reliable(old.source) and old.source.connection is None
+    return lost and old.source.remote[0] == new.source.remote[0]
 
 
 def _source(flow: Flow) -> object:

@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from typing import TypeAlias
 
-from siaga_pbx.sip.access import Access
+from siaga_pbx.sip.access import Access, Seat
+from siaga_pbx.sip.binding import Binding
 from siaga_pbx.sip.body import find_part
 from siaga_pbx.sip.deadlines import Alarm, Deadlines
 from siaga_pbx.sip.dialog import Dialog
 from siaga_pbx.sip.digest import authorise, supported_challenge
 from siaga_pbx.sip.errors import RemoteError
 from siaga_pbx.sip.events import By, Ended, LegId, Output, Send
-from siaga_pbx.sip.flow import Address, Flow, Way
+from siaga_pbx.sip.flow import Address, Flow, Way, connection_of, host_of, without_connection
 from siaga_pbx.sip.headers import NameAddr
 from siaga_pbx.sip.leg import Leg, Phase
 from siaga_pbx.sip.message import Message, Request, Response, make_response
@@ -18,7 +19,7 @@ from siaga_pbx.sip.options import Entropy, StackSettings
 from siaga_pbx.sip.sdp import Sdp
 from siaga_pbx.sip.table import Table, server_key
 from siaga_pbx.sip.transaction import Answer, Client, Deliver, InviteClient, InviteServer, Server, State, Step
-from siaga_pbx.sip.ways import way_back, way_in_dialog
+from siaga_pbx.sip.ways import way_back, way_in_dialog, way_to
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER"
 RETRY_AFTER_S = 10
@@ -221,6 +222,23 @@ class Core:
         """The dialog's way, after its target, its route set or its home changed."""
         dialog = leg.dialog
         dialog.way = way_in_dialog(dialog.next_hop(), leg.home, leg.peer, leg.direct, self.access)
+
+    def connection_closed(self, flow: Flow, now: float) -> None:
+        """What has not been heard over it is lost; legs stay, to be reached by a new connection."""
+        self.lose(lambda way: connection_of(way) == flow.connection, now)
+        for leg in self.dialogs.values():
+            if connection_of(leg.home) == flow.connection:
+                leg.home = without_connection(leg.home)
+                self.find_way(leg)
+
+    def move(self, seat: Seat, homes: list[Way], binding: Binding) -> None:
+        """A phone registered by another way than before: its legs move with it (a NAT's new port, a new connection)."""
+        way = way_to(binding)
+        for leg in self.dialogs.values() if homes else ():
+            lost = without_connection(leg.home) == leg.home and host_of(leg.home) == host_of(way)
+            if leg.peer == seat and leg.home != way and (leg.home in homes or lost):
+                leg.home, leg.direct = way, binding.via_is_source
+                self.find_way(leg)
 
     def end(self, leg: Leg, by: By, status: int | None, reason: str | None, now: float) -> None:
         """Tells the user, once; what is owed to the wire goes on until `release`."""

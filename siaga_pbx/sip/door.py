@@ -12,7 +12,7 @@ from siaga_pbx.sip.table import server_key
 from siaga_pbx.sip.transaction import InviteServer, State
 from siaga_pbx.sip.uas import Uas
 from siaga_pbx.sip.ways import way_back
-from siaga_pbx.sip.within import Within
+from siaga_pbx.sip.within import Within, unsupported
 
 
 class Door:
@@ -127,11 +127,10 @@ class Door:
 
     def _out_of_dialog(self, request: Request, flow: Flow, source: Source, now: float) -> None:
         core = self._core
-        required = request.headers.values("Require")
         if core.table.full:
             core.out.append(Counted("dropped", "overload"))
-        elif required and not (request.method == "INVITE" and isinstance(source, Trunk)):
-            core.reply(request, flow, 420, now, (("Unsupported", ", ".join(required)),))
+        elif required := unsupported(request, source):
+            core.reply(request, flow, 420, now, (("Unsupported", required),))
         elif request.method == "INVITE":
             self._invite(request, flow, source, now)
         elif request.method == "OPTIONS":

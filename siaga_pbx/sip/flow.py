@@ -49,6 +49,18 @@ def toward(way: Way, host: str, port: int) -> Way:
     return way if way.remote == (host, port) else replace(way, remote=(host, port))
 
 
+def connection_of(way: Way) -> int | None:
+    """The connection that a way leads down, None for none."""
+    flow = way.flow if isinstance(way, Target) else way
+    return flow.connection if flow is not None else None
+
+
+def without_connection(way: Way) -> Target:
+    """A way whose connection is closed: to the same address, by a new one."""
+    host, port = (way.host, way.port) if isinstance(way, Target) else way.remote
+    return Target(way.transport, host, port)
+
+
 def reliable(way: Way) -> bool:
     """Whether the transport retransmits for us (RFC 3261 17)."""
     return way.transport != "udp"

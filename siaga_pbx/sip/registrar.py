@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from siaga_pbx.sip.access import Seat
 from siaga_pbx.sip.binding import Binding, StoredBinding
 from siaga_pbx.sip.bindings import Bindings
 from siaga_pbx.sip.core import Core, Extra
@@ -13,7 +14,7 @@ from siaga_pbx.sip.headers import NameAddr
 from siaga_pbx.sip.message import Request
 from siaga_pbx.sip.options import StackSettings
 from siaga_pbx.sip.uri import Uri
-from siaga_pbx.sip.ways import is_direct, way_back
+from siaga_pbx.sip.ways import is_direct, way_back, way_to
 
 SHORTEST_S = 60
 LONGEST_UDP_S = 120
@@ -137,8 +138,13 @@ class Registrar:
             tuple(request.headers.values("Path")),
             request.headers.get("User-Agent"),
         )
-        fresh = self._bindings.put(binding)
+        fresh = self._bindings.in_use(seat) is None
+        replaced = self._bindings.put(binding)
+        self._core.move(Seat(seat), [way for old in replaced for way in (old.source, way_to(old))], binding)
         self._core.out.append(Registered(seat, binding, fresh))
+
+    def connection_closed(self, flow: Flow) -> None:
+        self._bindings.connection_closed(flow)
 
     def _listing(self, seat: str, now: float) -> Extra:
         """All contacts the seat has, each with the seconds it has left."""
@@ -187,7 +193,8 @@ class Registrar:
                     each.path,
                     each.user_agent,
                 )
-                fresh = self._bindings.put(binding)
+                fresh = self._bindings.in_use(each.seat) is None
+                self._bindings.put(binding)
                 self._core.out.append(Registered(each.seat, binding, fresh))
 
 

@@ -57,7 +57,8 @@ class Stack:
         return self._core.take()
 
     def connection_closed(self, flow: Flow, now: float) -> list[Output]:
-        self._core.lose(lambda way: flow in (way, way.flow if isinstance(way, Target) else None), now)
+        self._registrar.connection_closed(flow)
+        self._core.connection_closed(flow, now)
         return self._core.take()
 
     def unreachable(self, target: Flow | Target, now: float) -> list[Output]:

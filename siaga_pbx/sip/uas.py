@@ -48,6 +48,9 @@ class Uas:
         core.out.append(IncomingCall(leg_id, request, peer, flow, sdp))
         if sdp is None and request.body:
             core.out.append(Noted(leg_id, "body", request.headers.get("Content-Type") or "none"))
+        if required := request.headers.values("Require"):
+            # A trunk's only (see Door): a 420 would lose a caller for the sake of an extension.
+            core.out.append(Noted(leg_id, "require", ", ".join(required)))
 
     def receive_cancel(self, transaction: InviteServer, request: Request, flow: Flow, now: float) -> None:
         """200 to the CANCEL; the INVITE gets 487 if it has no final response yet."""

@@ -49,6 +49,8 @@ class Within:
             self._core.reply(request, flow, 481, now)
         elif not leg.dialog.in_order(request.cseq.number):
             self._core.reply(request, flow, 500, now)
+        elif required := unsupported(request, source):
+            self._core.reply(request, flow, 420, now, (("Unsupported", required),))
         else:
             self._dispatch(leg, request, flow, now)
 
@@ -98,6 +100,16 @@ class Within:
             self._byes.leave(leg, By.FAULT, status, None, now)
         else:
             self._core.out.append(Checked(leg.id, status))
+
+
+def unsupported(request: Request, source: Source) -> str:
+    """The extensions that a request requires and that it cannot have; we have none (RFC 3261 8.2.2.3).
+
+    An INVITE of a trunk is served without what it requires: 420 would lose a caller (see the ADR).
+    """
+    if request.method == "INVITE" and isinstance(source, Trunk):
+        return ""
+    return ", ".join(request.headers.values("Require"))
 
 
 def _is_own(leg: Leg, flow: Flow, source: Source) -> bool:
