@@ -84,7 +84,8 @@ class Past:
 class FollowUp:
     """One dispatch. A new one: `FollowUp(plan, Past(now, now))`, else with its past; then `start(now)`.
 
-    `alarms`: those it stands in, with their details.
+    `alarms`: those it stands in, with their details. `ordered_at`, `sequence_at`: when it, and its latest sequence, was
+    ordered. `publish_at`: when it is published again; None while that is under way, or no longer needed.
     """
 
     def __init__(self, plan: Plan, past: Past) -> None:
@@ -96,10 +97,10 @@ class FollowUp:
         self.alarms: dict[Alarm, str] = {}
         self._round = past.round
         self._reached = set(past.reached)
-        self._ordered_at, self._sequence_at = past.ordered_at, past.sequence_at
+        self.ordered_at, self.sequence_at = past.ordered_at, past.sequence_at
         self._step, self._step_at = past.steps_taken, past.step_at
         self._escalate_at: float | None = None
-        self._publish_at: float | None = None
+        self.publish_at: float | None = None
         self._in_flight = False
         self._again = False  # publish once more as soon as nothing is in flight
         self._given_up = past.state is State.FAILED
@@ -107,6 +108,11 @@ class FollowUp:
         self._failures = 0
 
     # --- what is due --------------------------------------------------------------------------------------------------
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the latest sequence still has to get there."""
+        return not self.delivered and not self._given_up
 
     @property
     def settled(self) -> bool:
@@ -119,7 +125,7 @@ class FollowUp:
     def next_deadline(self) -> float | None:
         """When to call `handle_timer`."""
         return min(
-            (at for at in (self._publish_at, self._escalate_at, self._give_up_at) if at is not None), default=None
+            (at for at in (self.publish_at, self._escalate_at, self._give_up_at) if at is not None), default=None
         )
 
     def handle_timer(self, now: float) -> list[Output]:
@@ -127,7 +133,7 @@ class FollowUp:
         if self._give_up_at is not None and now >= self._give_up_at:
             return self._give_up()
         outputs: list[Output] = []
-        if self._publish_at is not None and now >= self._publish_at:
+        if self.publish_at is not None and now >= self.publish_at:
             outputs += self._publish()
         if self._escalate_at is not None and now >= self._escalate_at:
             outputs += self._escalate(self._missed(), now)
@@ -135,7 +141,7 @@ class FollowUp:
 
     def start(self, now: float) -> list[Output]:
         """The first input, for a new dispatch and for one with a past."""
-        outputs = self._publish() if self._wanted else []
+        outputs = self._publish() if self.wanted else []
         self._await_person(now)
         if self._step_at is not None and self._escalate_at is not None:
             self._escalate_at = max(self._escalate_at, self._step_at + self.plan.accept_within_s)
@@ -154,12 +160,12 @@ class FollowUp:
         outputs = self._lower(Alarm.REFUSED)
         if self.state is State.PENDING and sequence >= self._round:
             outputs += self._move(State.PUBLISHED)
-        if not self._wanted:
+        if not self.wanted:
             return outputs + self._continue()
         if no_subscriber:
             outputs += self._raise(Alarm.NO_SUBSCRIBER, "the broker has no subscriber for it")
         if sequence == self.sequence:
-            self._publish_at = now + _nth(RECEIPT_S, self._publications)
+            self.publish_at = now + _nth(RECEIPT_S, self._publications)
             self._publications += 1
         return outputs + self._continue()
 
@@ -168,14 +174,14 @@ class FollowUp:
         self._in_flight = False
         self._again = False
         outputs = [] if refusal is None else self._raise(Alarm.REFUSED, refusal)
-        if self._wanted:
-            self._publish_at = now + _nth(RETRY_S, self._failures)
+        if self.wanted:
+            self.publish_at = now + _nth(RETRY_S, self._failures)
             self._failures += 1
         return outputs
 
     def connected(self, now: float) -> list[Output]:
         """The broker is there again: what it has not got, or may have forgotten, goes out now."""
-        return self._publish() if self._wanted and not self._in_flight else []
+        return self._publish() if self.wanted and not self._in_flight else []
 
     # --- the agency ---------------------------------------------------------------------------------------------------
 
@@ -206,7 +212,7 @@ class FollowUp:
         """An agency that the ladder engaged has accepted in this one's stead."""
         self.relieved_by_other = True
         self._await_person(now)
-        return self._lower(Alarm.UNANSWERED, Alarm.NOT_CALLED)
+        return self._lower(Alarm.UNANSWERED, Alarm.STEP_FAILED)
 
     # --- the centre ---------------------------------------------------------------------------------------------------
 
@@ -219,7 +225,7 @@ class FollowUp:
             outputs.append(Moved(self.state, State.PENDING, ()))
             self.state, self._round = State.PENDING, self.sequence
             self._reached.clear()
-            self._step, self._ordered_at, self.relieved_by_other = 0, now, False
+            self._step, self.ordered_at, self.relieved_by_other = 0, now, False
             self._escalate_at = None
             self._await_person(now)
         return outputs + self._publish()
@@ -232,25 +238,19 @@ class FollowUp:
         return outputs + self._lower(*Alarm) + self._publish()
 
     def not_carried_out(self, step: str, reason: str, now: float) -> list[Output]:
-        """A `Call` could not be made, or nobody took it: an alarm, and the next step at once."""
-        outputs = self._raise(Alarm.NOT_CALLED, f"{step}: {reason}")
-        outputs.append(Noted("step_not_carried_out", f"{step}: {reason}"))
+        """A `Call` or `Engage` came to nothing: an alarm, and the next step at once."""
+        outputs = self._raise(Alarm.STEP_FAILED, f"{step}: {reason}")
         return outputs + (self._escalate(f"{step} was not carried out", now) if self._escalates() else [])
 
     # --- delivery -----------------------------------------------------------------------------------------------------
 
     @property
-    def _wanted(self) -> bool:
-        """Whether the latest sequence still has to get there."""
-        return not self.delivered and not self._given_up
-
-    @property
     def _give_up_at(self) -> float | None:
-        return self._sequence_at + LIFETIME_S if self._wanted else None
+        return self.sequence_at + LIFETIME_S if self.wanted else None
 
     def _raise_sequence(self, now: float) -> None:
         self.sequence += 1
-        self._sequence_at = now
+        self.sequence_at = now
         self.delivered = self._given_up = False
         self._publications = 0
 
@@ -258,7 +258,7 @@ class FollowUp:
         if self._in_flight:
             self._again = True
             return []
-        self._in_flight, self._again, self._publish_at = True, False, None
+        self._in_flight, self._again, self.publish_at = True, False, None
         return [Publish(self.sequence)]
 
     def _continue(self) -> list[Output]:
@@ -268,11 +268,11 @@ class FollowUp:
     def _receive(self, sequence: int) -> list[Output]:
         if self.delivered or sequence < self.sequence:
             return []
-        self.delivered, self._publish_at, self._again = True, None, False
+        self.delivered, self.publish_at, self._again = True, None, False
         return [Delivered(sequence), *self._lower(Alarm.NO_SUBSCRIBER, Alarm.REFUSED, Alarm.FAILED)]
 
     def _give_up(self) -> list[Output]:
-        self._given_up, self._publish_at, self._again = True, None, False
+        self._given_up, self.publish_at, self._again = True, None, False
         outputs: list[Output] = [GivenUp(self.sequence)]
         if RANK[self.state] < RANK[State.FAILED]:
             outputs += self._move(State.FAILED)
@@ -294,7 +294,7 @@ class FollowUp:
         self._await_person(now)
         if self.state in _UNACCEPTED:
             return []
-        outputs = self._lower(Alarm.UNANSWERED, Alarm.NOT_CALLED)
+        outputs = self._lower(Alarm.UNANSWERED, Alarm.STEP_FAILED)
         return outputs if self.state in _UNDER_WAY else outputs + self._lower(Alarm.WITHDRAWN)
 
     def _rejected(self, reason: str, now: float) -> list[Output]:
@@ -317,10 +317,10 @@ class FollowUp:
         if not self._escalates():
             self._escalate_at = None
         elif self.state in _UNDER_WAY:
-            arrival = self._ordered_at + self.plan.arrive_within_s
+            arrival = self.ordered_at + self.plan.arrive_within_s
             self._escalate_at = max(arrival, now + self.plan.accept_within_s)
         elif self._escalate_at is None and self._step < len(self.plan.steps):
-            self._escalate_at = self._ordered_at + self.plan.accept_within_s
+            self._escalate_at = self.ordered_at + self.plan.accept_within_s
 
     def _escalate(self, cause: str, now: float) -> list[Output]:
         """Takes the next step; past the last one, the alarm is all that is left."""
@@ -332,18 +332,17 @@ class FollowUp:
         self._step += 1
         more = self._step < len(steps) and self._escalates()
         self._escalate_at = now + self.plan.accept_within_s if more else None
-        outputs: list[Output] = [Escalated(step, cause)]
+        taken = Escalated(step, cause)
         kind, _, target = step.partition(":")
         match kind:
             case "resend":
-                outputs += self._publish()
+                return [taken, *self._publish()]
             case "agency":
-                outputs.append(Engage(target))
+                return [Engage(target, cause)]
             case "call":
-                outputs.append(Call(target))
+                return [taken, Call(target)]
             case _:
-                outputs += self._raise(Alarm.UNANSWERED, cause)
-        return outputs
+                return [taken, *self._raise(Alarm.UNANSWERED, cause)]
 
     # --- alarms -------------------------------------------------------------------------------------------------------
 

@@ -53,8 +53,8 @@ class Alarm(StrEnum):
     """The broker does not take it (0x80 and above: rights, quota)."""
     UNANSWERED = "dispatch_unanswered"
     """A deadline was missed, or the agency rejected it, and the ladder has come to its alarm."""
-    NOT_CALLED = "dispatch_not_called"
-    """A step "call:..." of the ladder was not carried out."""
+    STEP_FAILED = "dispatch_step_failed"
+    """A step of the ladder was not carried out."""
     WITHDRAWN = "dispatch_withdrawn"
     """The agency rejects what it was already on its way to."""
     FAILED = "dispatch_failed"
@@ -102,9 +102,12 @@ class Escalated:
 
 @dataclass(frozen=True, slots=True)
 class Engage:
-    """Dispatch another agency to the incident. If that accepts, call `relieved`."""
+    """A step of the ladder: dispatch another agency to the incident. To be recorded as `Escalated`, together with that
+    dispatch. Call `relieved` once it accepts, `not_carried_out` if it cannot be done.
+    """
 
     agency: str
+    cause: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,100 @@
+"""What an agency is told: the message, from the call, the incident and the order."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from siaga_pbx.dispatch.followup import LIFETIME_S
+from siaga_pbx.dispatch.message import Callback, Dispatch, Kind, Location, Purpose
+from siaga_pbx.records.reader import Record
+from siaga_pbx.records.times import normalise, parse_utc
+
+NOTE_LIMIT = 2000
+ADDRESS_LIMIT = 500
+_MOST_URGENT, _LEAST_URGENT = 0, 9
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What differs from one message of an incident to the next. `accept_by` is UTC text."""
+
+    dispatch_id: str
+    agency: str
+    sequence: int
+    kind: Kind
+    purpose: Purpose
+    sent_at: str
+    accept_by: str
+    seat: str | None
+    centre: str
+
+
+def compose(heading: Heading, call: Record, incident: Record) -> Dispatch:
+    """The message. `call` and `incident` are their rows; the caller's number is left out when it is protected."""
+    protected = bool(incident["protected"])
+    return Dispatch(
+        schema=1,
+        dispatch_id=heading.dispatch_id,
+        incident_id=str(incident["id"]),
+        call_id=str(call["id"]),
+        sequence=heading.sequence,
+        type=heading.kind,
+        status=heading.purpose,
+        sent_at=heading.sent_at,
+        expires_at=later(heading.sent_at, LIFETIME_S),
+        accept_by=heading.accept_by,
+        priority=_priority(call["priority"]),
+        category=str(incident["category"]),
+        agency=heading.agency,
+        location=_location(call, incident),
+        callback=Callback(
+            number=None if protected else _text(call["caller_number"], 64),
+            callable=bool(call["callable"]),
+            identity_class=_text(call["identity_class"], 32),
+        ),
+        protected=protected,
+        people=_count(incident["people"]),
+        note=_text(incident["note"], NOTE_LIMIT) or "",
+        seat=_text(heading.seat, 64),
+        centre=heading.centre,
+    )
+
+
+def passed_on(message: Dispatch, dispatch_id: str, agency: str, sent_at: str, accept_by: str) -> Dispatch:
+    """The same incident for another agency, as a dispatch of its own."""
+    change = {"dispatch_id": dispatch_id, "agency": agency, "sequence": 1, "type": Kind.ALERT}
+    times = {"sent_at": sent_at, "expires_at": later(sent_at, LIFETIME_S), "accept_by": accept_by}
+    return message.model_copy(update=change | times)
+
+
+def later(utc: str, seconds: float) -> str:
+    """UTC text so many seconds after another."""
+    return normalise((parse_utc(utc) + timedelta(seconds=seconds)).isoformat())
+
+
+def clean(text: str | None, limit: int) -> str | None:
+    """Text that JSON in UTF-8 can hold (no half surrogate pairs), not longer than the schema allows."""
+    return None if text is None else text.encode("utf-8", "replace").decode()[:limit]
+
+
+def _location(call: Record, incident: Record) -> Location | None:
+    lat, lon, address = _number(incident["lat"]), _number(incident["lon"]), _text(incident["address"], ADDRESS_LIMIT)
+    if lat is None or lon is None:
+        return None if address is None else Location(address=address)
+    radius, method = _number(call["radius_m"]), _text(call["location_method"], 64)
+    return Location(lat=lat, lon=lon, radius_m=radius, method=method, address=address)
+
+
+def _priority(value: object) -> int:
+    return min(max(value, _MOST_URGENT), _LEAST_URGENT) if isinstance(value, int) else _MOST_URGENT
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _text(value: object, limit: int) -> str | None:
+    return clean(value, limit) if isinstance(value, str) and value else None

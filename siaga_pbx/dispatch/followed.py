@@ -1,0 +1,147 @@
+"""A dispatch that is followed, and how it stands on record: outputs become changes, and rows become a past again."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from siaga_pbx.config import Agency
+from siaga_pbx.dispatch.followup import FollowUp, Past, Plan
+from siaga_pbx.dispatch.ladder import (
+    LADDER,
+    Delivered,
+    Escalated,
+    GivenUp,
+    Moved,
+    Noted,
+    Output,
+    Publish,
+    Raised,
+    State,
+)
+from siaga_pbx.dispatch.message import Dispatch
+from siaga_pbx.records.changes import Change, Delete, Event, Update
+from siaga_pbx.records.reader import Record
+from siaga_pbx.records.times import parse_utc
+
+# The ladder's states and the columns that keep their times; en route has its event only.
+TIME_COLUMNS = {
+    State.PUBLISHED: "published_at",
+    State.RECEIVED: "received_at",
+    State.ACCEPTED: "accepted_at",
+    State.ON_SCENE: "arrived_at",
+    State.CLEARED: "cleared_at",
+}
+
+# Kinds of events that a restart reads back.
+BEGUN_ANEW = "begun_anew"
+ENGAGED = "engaged"
+RELIEVED = "relieved"
+ESCALATED = "escalated"
+
+# An agency that is no longer configured is followed like any other.
+_NO_AGENCY = Agency(id="unknown")
+
+
+@dataclass(slots=True)
+class Followed:
+    """One dispatch. `message` is its latest; `relieves` the dispatches it stands in for, should it be accepted."""
+
+    message: Dispatch
+    followup: FollowUp
+    relieves: set[str] = field(default_factory=set)
+    attempts: int = 0
+    due: float | None = None  # when its timer is set to
+
+    @property
+    def id(self) -> str:
+        return self.message.dispatch_id
+
+    @property
+    def agency(self) -> str:
+        return self.message.agency
+
+
+def plan_of(agency: Agency | None) -> Plan:
+    """What an agency is given."""
+    agency = agency or _NO_AGENCY
+    return Plan(agency.accept_within_s, agency.arrive_within_s, agency.escalate)
+
+
+def changes_of(
+    followed: Followed,
+    outputs: Sequence[Output],
+    utc: str,
+    answer: Mapping[str, object] | None = None,
+    values: Mapping[str, object] | None = None,
+) -> list[Change]:
+    """What the outputs are on record. `answer`: the agency's, if one caused them. `values`: further columns' values."""
+    row: dict[str, object] = dict(values or {})
+    events: list[Change] = []
+    told = dict(answer or {})
+    for output in outputs:
+        match output:
+            case Moved(old, new, reached):
+                row |= {"state": str(new)} | {TIME_COLUMNS[s]: utc for s in reached if s in TIME_COLUMNS}
+                events.append(event_of(followed, utc, str(new), told | {"from": str(old)}))
+            case Publish():
+                followed.attempts += 1
+                row["attempts"] = followed.attempts
+            case Delivered(sequence) | GivenUp(sequence):
+                row["next_attempt_at"] = None
+                kind = "delivered" if isinstance(output, Delivered) else "given_up"
+                events += [Delete("outbox", followed.id), event_of(followed, utc, kind, told | {"sequence": sequence})]
+            case Escalated():
+                events.append(escalated(followed, utc, output))
+            case Raised(alarm, detail):
+                events.append(event_of(followed, utc, str(alarm), told | {"detail": detail}))
+            case Noted(kind, detail):
+                events.append(event_of(followed, utc, kind, told | {"detail": detail}))
+            case _:
+                pass
+    return [Update("dispatch", followed.id, row), *events] if row else events
+
+
+def escalated(followed: Followed, utc: str, step: Escalated) -> Event:
+    """The event of a step of the ladder."""
+    data = {"step": step.step, "cause": step.cause} | ({"skipped": step.skipped} if step.skipped else {})
+    return event_of(followed, utc, ESCALATED, data)
+
+
+def event_of(followed: Followed, utc: str, kind: str, data: Mapping[str, object]) -> Event:
+    """An event of this dispatch."""
+    return Event(utc, "dispatch", followed.id, followed.message.call_id, kind, data)
+
+
+def past_of(row: Record, outbox: Record | None, events: Iterable[Record], now: float, utc: str) -> Past:
+    """What is on record of a dispatch, for a follow-up that goes on at `now`."""
+
+    def at(text: object) -> float:
+        age_s = (parse_utc(utc) - parse_utc(str(text))).total_seconds()
+        return now - max(0.0, age_s)
+
+    ordered_at, round_, steps, step_at, relieved = at(row["created_at"]), 1, 0, None, False
+    for event in events:
+        data = event["data"] if isinstance(event["data"], dict) else {}
+        match event["kind"]:
+            case "begun_anew":
+                ordered_at, steps, step_at, relieved = at(event["at"]), 0, None, False
+                round_ = int(data.get("sequence", 1))
+            case "escalated":
+                steps, step_at = steps + 1, at(event["at"])
+            case "relieved":
+                relieved = True
+    reached = {state for state, column in TIME_COLUMNS.items() if row[column] is not None}
+    state = State(str(row["state"]))
+    if state in LADDER:
+        reached.update(LADDER[: LADDER.index(state) + 1])
+    return Past(
+        ordered_at=ordered_at,
+        sequence_at=ordered_at if outbox is None else at(outbox["created_at"]),
+        state=state,
+        sequence=int(str(row["sequence"])),
+        round=round_,
+        delivered=outbox is None,
+        reached=frozenset(reached),
+        steps_taken=steps,
+        step_at=step_at,
+        relieved=relieved,
+    )
