@@ -88,7 +88,7 @@ class Uri:
         return unescape(self.user) if self.user and "%" in self.user else self.user
 
     def param(self, name: str) -> str | None:
-        """The parameter's value, escapes resolved; "" for one without a value, None when absent. `name` is lower-case."""
+        """The parameter's value, escapes resolved; "" for one without a value, None when absent. `name`: lower-case."""
         value = get_param(self.params, name) if self.params else None
         return unescape(value) if value else value
 
