@@ -1,0 +1,210 @@
+"""A whole centre on loopback in a folder of its own: its configuration, its processes, its API."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import httpx
+
+DAEMON = "127.0.0.1"
+TRUNK = "127.0.0.2"
+"""The carrier's address: whoever calls from there is on the trunk."""
+SEATS = {"101": "Meja 1", "102": "Meja 2"}
+AGENCIES = {"damkar": "Dinas Pemadam Kebakaran", "psc119": "Public Safety Center 119"}
+_START_S = 20.0
+
+_CONFIG = """\
+[centre]
+id = "demo"
+name = "Siaga 112 (demo)"
+dialplan = "dialplan.toml"
+
+[sip]
+listen = ["udp://{daemon}:{sip}", "tcp://{daemon}:{sip}"]
+domain = "siaga.local"
+
+[[trunk]]
+id = "carrier"
+addresses = ["{trunk}"]
+marks = [{{ header = "P-Charge-Info", contains = "nocredit", class = "no_credit" }}]
+
+[media]
+ports = [{rtp}, {rtp_last}]
+
+[queue]
+ring_s = 12
+rest_s = 5
+wrap_up_s = 1
+{seats}
+[records]
+database = "sqlite:///siaga.db"
+recordings = "recordings"
+keep_calls_days = 1
+keep_recordings_days = 1
+
+[mqtt]
+broker = "embedded"
+prefix = "siaga/demo"
+{agencies}
+[http]
+listen = "{daemon}:{http}"
+"""
+_DIALPLAN = """\
+[[route]]
+match = ["112", "+62112", "urn:service:sos", "urn:service:sos.*"]
+action = "queue"
+
+[[route]]
+match = ["urn:service:test.sos"]
+action = "test-call"
+
+[[category]]
+id = "fire"
+name = "Kebakaran"
+agencies = ["damkar"]
+
+[[category]]
+id = "health"
+name = "Kesehatan"
+agencies = ["psc119"]
+
+[[feature]]
+dial = "*1"
+action = "dispatch"
+category = "fire"
+"""
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the message says why, in a line."""
+
+
+def free_port(kind: int = socket.SOCK_STREAM, host: str = DAEMON) -> int:
+    """A port that nobody has now."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(slots=True)
+class Centre:
+    """`start`, then ask `get` and `post`; `stop` ends every process, the last started first."""
+
+    folder: Path
+    sip_port: int = field(default_factory=lambda: free_port(socket.SOCK_DGRAM))
+    http_port: int = field(default_factory=free_port)
+    rtp: int = 0
+    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _logs: dict[int, Path] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "siaga.toml"
+
+    @property
+    def url(self) -> str:
+        return f"http://{DAEMON}:{self.http_port}"
+
+    def start(self) -> None:
+        """The daemon with its broker and worker, then the agencies' ends. Raises DemoFailed with the last log lines."""
+        self._write()
+        self._spawn("daemon", "run", "--config", str(self.config))
+        self._wait("the daemon", lambda: self._ready())
+        for agency in AGENCIES:
+            self._spawn(agency, "agency", agency, "--auto", "--config", str(self.config))
+        self._wait("the agencies", lambda: all(one["online"] for one in self.get("/api/v1/status")["agencies"]))
+
+    def stop(self) -> None:
+        for process in reversed(self._processes):
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+
+    def get(self, path: str) -> Any:
+        """An answer of the API, as a person with the token gets it."""
+        return self._request("GET", path, None)
+
+    def post(self, path: str, body: dict[str, object]) -> Any:
+        return self._request("POST", path, body)
+
+    def password(self, seat: str) -> str:
+        return f"demo-{seat}"
+
+    def _request(self, method: str, path: str, body: dict[str, object] | None) -> Any:
+        token = (self.folder / "siaga.token").read_text().strip()
+        try:
+            answer = httpx.request(
+                method, self.url + path, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=5
+            )
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise DemoFailed(f"{method} {path}: {error}") from error
+        return answer.json()
+
+    def _ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/-/ready", timeout=2).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def _wait(self, what: str, there: Any) -> None:
+        deadline = monotonic() + _START_S
+        while not there():
+            for process in self._processes:
+                if process.poll() is not None:
+                    raise DemoFailed(f"{self._logs[process.pid].stem} ended:\n{_tail(self._logs[process.pid])}")
+            if monotonic() > deadline:
+                raise DemoFailed(f"{what} did not start within {_START_S:.0f} s; see {self.folder}")
+            sleep(0.1)
+
+    def _spawn(self, name: str, *arguments: str) -> None:
+        log = self.folder / f"{name}.log"
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        with log.open("wb") as sink:
+            process = subprocess.Popen(  # noqa: S603 - ourselves
+                [sys.executable, "-m", "siaga_pbx", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env=environment,
+            )
+        self._processes.append(process)
+        self._logs[process.pid] = log
+
+    def _write(self) -> None:
+        self.rtp = 30000 + 400 * (os.getpid() % 60)
+        (self.folder / "dialplan.toml").write_text(_DIALPLAN)
+        self.config.write_text(
+            _CONFIG.format(
+                daemon=DAEMON,
+                trunk=TRUNK,
+                sip=self.sip_port,
+                http=self.http_port,
+                rtp=self.rtp,
+                rtp_last=self.rtp + 399,
+                seats="".join(_seat(seat, name, self.password(seat)) for seat, name in SEATS.items()),
+                agencies="".join(_agency(agency, name) for agency, name in AGENCIES.items()),
+            )
+        )
+
+
+def _seat(seat: str, name: str, password: str) -> str:
+    return f'\n[[seat]]\nid = "{seat}"\nname = "{name}"\npassword = "{password}"\n'
+
+
+def _agency(agency: str, name: str) -> str:
+    return f'\n[[agency]]\nid = "{agency}"\nname = "{name}"\n'
+
+
+def _tail(log: Path, lines: int = 5) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
