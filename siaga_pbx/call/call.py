@@ -167,6 +167,8 @@ Step: TypeAlias = tuple[Call, list[Command]]
 
 def step(call: Call, event: LegEvent, now: float) -> Step:
     """The call after an event of one of its legs."""
+    if isinstance(call.state, Over):
+        return call, stray(event)
     match event:
         case CallerGone(by=by):
             return _end(call, by)
@@ -270,7 +272,7 @@ def _seat_answered(call: Call, seat: SeatId) -> Step:
             return call, []
         case Waiting() | Offering():
             return call, [DropSeat(call.id, seat, Cause.NO_ANSWER), Noted(call.id, "answer-too-late", {"seat": seat})]
-        case Ending() | Over():
+        case Ending():
             return call, [DropSeat(call.id, seat, Cause.CALLER_GONE)]
     return call, [DropSeat(call.id, seat, Cause.ANSWERED_ELSEWHERE)]
 
@@ -323,11 +325,9 @@ def _overflow_lost(call: Call, by: EndedBy, now: float) -> Step:
 
 
 def _end(call: Call, by: EndedBy) -> Step:
-    state, commands = call.state, list[Command]()
+    commands: list[Command] = []
     cause, outcome = Cause.CALLER_GONE, _outcome(call, by)
-    match state:
-        case Over():
-            return call, []
+    match call.state:
         case Offering(rings=rings):
             commands += [Withdraw(call.id, ring.seat, Cause.CALLER_GONE) for ring in rings]
         case Joining(seat=seat) | Talking(seat=seat):
