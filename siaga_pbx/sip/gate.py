@@ -3,7 +3,7 @@
 from enum import Enum, auto
 
 from siaga_pbx.sip.core import Core, Extra
-from siaga_pbx.sip.digest import ALGORITHMS, Challenge, Credentials, Nonce, Nonces, verify
+from siaga_pbx.sip.digest import Challenge, Credentials, Nonce, Nonces, verify
 from siaga_pbx.sip.errors import RemoteError
 from siaga_pbx.sip.events import Counted
 from siaga_pbx.sip.failures import Failures
@@ -79,7 +79,8 @@ class Gate:
     def _is_right(self, credentials: Credentials, method: str, user: str) -> bool:
         seat = self._seats.get(user, self._nobody)
         settings = self._core.settings
-        right = verify(credentials, method, seat.password, settings.domain, self._hosts, ALGORITHMS)
+        # Only what was offered counts: a phone that answers SHA-256 with MD5 (pyVoIP) would weaken its seat.
+        right = verify(credentials, method, seat.password, settings.domain, self._hosts, seat.digest or settings.digest)
         # A phone may write its name with our domain behind it.
         return right and credentials.username.partition("@")[0] == seat.id
 

@@ -106,16 +106,25 @@ class Registrar:
         and a phone that starts anew (pyVoIP) counts from one under the Call-ID that it had before.
         """
         core = self._core
+        if not self._is_sound(request, flow):
+            core.reply(request, flow, 400, now)
+            return
         if request.wildcard_contact:
-            if request.expires != 0:
-                core.reply(request, flow, 400, now)
-                return
             self._bindings.remove(seat, None, Gone.REMOVED)
         for contact in request.contacts:
-            if contact.uri.scheme not in ("sip", "sips") or _names(contact.uri) == core.settings.contact_for(flow):
-                raise RemoteError("contact", f"no way to {contact.uri}")
             self._bind(seat, contact, request, flow, now)
         core.reply(request, flow, 200, now, self._listing(seat, now))
+
+    def _is_sound(self, request: Request, flow: Flow) -> bool:
+        """Whether every Contact can be read and called; all or none is done (RFC 3261 10.3)."""
+        if request.wildcard_contact:
+            return request.expires == 0
+        ours = self._core.settings.contact_for(flow)
+        try:
+            uris = [contact.uri for contact in request.contacts]
+        except RemoteError:
+            return False
+        return all(uri.scheme in ("sip", "sips") and uri.host and _names(uri) != ours for uri in uris)
 
     def _bind(self, seat: str, contact: NameAddr, request: Request, flow: Flow, now: float) -> None:
         wanted = _seconds(contact.param("expires"))

@@ -55,6 +55,7 @@ class Bench:
     sent: list[tuple[Way, Request | Response]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     counted: list[Counted] = field(default_factory=list)
+    registrations: int = 0
 
     def __post_init__(self) -> None:
         self.stack = Stack(self.settings, random.Random(self.seed).randbytes)
@@ -217,8 +218,8 @@ def register(
     change: Callable[[Request], None] = lambda request: None,
 ) -> Response:
     """Registers a seat by the book: challenge, answer. Returns the last response."""
-    phone = Peer(bench, flow, user=seat, call_id=f"reg-{seat}", tag=f"r{len(bench.counted)}")
-    phone.cseq = 1 + int(bench.now)
+    phone = Peer(bench, flow, user=seat, call_id=f"reg-{seat}", tag=f"r{bench.registrations}")
+    bench.registrations += 1
     host, port = flow.remote
     phone.contact = contact or f"<sip:{seat}@{host}:{port}>"
     headers = (("Expires", str(expires)),) if expires is not None else ()

@@ -447,3 +447,17 @@ def test_responses_find_back(via: str, port: int, received: str | None, rport: s
     assert isinstance(response, Response)
     assert where(way) == ("198.51.100.1", port)
     assert (response.via.received, response.via.param("rport")) == (received, rport)
+
+
+def test_pyvoip_acknowledges_a_200_with_the_invites_branch_and_a_tag_of_its_own_invention() -> None:
+    bench = Bench()
+    peer = Peer(bench, TRUNK)
+    leg = arrive(bench, peer)
+    bench.do(bench.stack.answer(leg, ANSWER, bench.now))
+    bench.response(200)
+    peer.our_tag = "invented"
+    peer.ack(branch=f"z9hG4bK-{peer.call_id}-{peer.tag}-{peer.branches}")
+    assert bench.event(Confirmed) == Confirmed(leg, None)
+    bench.advance(40)
+    assert bench.take() == []
+    assert bench.events == []
