@@ -17,7 +17,7 @@ def route_to(peer: str) -> str | None:
 
 
 def bound_for(addresses: Sequence[str], peer: str | None) -> str:
-    """Which bound address a far side is to have: the one its route leaves by, else one of its family, else the first."""
+    """The bound address a far side is to have: the one its route leaves by, else one of its family, else the first."""
     if len(addresses) == 1 or peer is None:
         return addresses[0]
     routed = route_to(peer)

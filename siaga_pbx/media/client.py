@@ -275,7 +275,7 @@ class MediaClient:
                 if self._forget(event.leg):
                     self._on_event(event)
             case Recorded() | RecordFailed():
-                if isinstance(event, Recorded):
+                if isinstance(event, Recorded) or event.final:
                     self._recordings.pop(event.call, None)
                 self._on_event(event)
             case _:

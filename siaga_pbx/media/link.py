@@ -94,8 +94,8 @@ class Link:
             self._handlers.down(self, reason)
 
     async def leave(self, wait_s: float, *, keep: bool) -> None:
-        """Let go of the worker; unless it is kept it ends once it has no leg. Waits that long for a child of ours to end.
-        Stop `run` first."""
+        """Let go of the worker; unless it is kept it ends once it has no leg. Waits that long for a child of ours to
+        end. Stop `run` first."""
         if not keep:
             self.send(Leave())
         self.up = False

@@ -20,6 +20,9 @@ MAX_ONCE = 32
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
+OFFERED_EVENT = 101
+"""The payload number our own offers give telephone-events; far sides may send with it whatever number theirs is."""
+
 
 class Side(StrEnum):
     """Who is at the far end. What a CALLER leg receives is the recording's left, what it is sent the right."""
@@ -256,7 +259,7 @@ class BindFailed:
 
 @dataclass(frozen=True, slots=True)
 class FirstPacket:
-    """The first packet of the leg's far side came, from this source; the leg keeps to it."""
+    """The leg's far side was found, at its first packet; the leg keeps to this source until another is connected."""
 
     leg: str
     host: str
@@ -350,11 +353,13 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class RecordFailed:
-    """The recording could not be made or went on with a hole. `Recorded` still follows if there is a file."""
+    """The recording could not be made, or goes on with a hole (told once; `Recorded` has its length)."""
 
     call: str
     path: str
     reason: str
+    final: bool = True
+    """No `Recorded` follows."""
     type: Literal["record_failed"] = "record_failed"
 
 

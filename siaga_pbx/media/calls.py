@@ -1,0 +1,225 @@
+"""What a worker carries: legs, bridges, recordings. Carries out the daemon's commands, tells what comes of them."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from siaga_pbx.media.leg import Leg
+from siaga_pbx.media.pacer import Pacer, Rota
+from siaga_pbx.media.ports import NoPort, PortPair, PortPool
+from siaga_pbx.media.prompts import PromptStore
+from siaga_pbx.media.protocol import (
+    Bind,
+    BindFailed,
+    Bound,
+    Bridge,
+    Close,
+    Closed,
+    Command,
+    Connect,
+    Echo,
+    Event,
+    Leave,
+    List,
+    Open,
+    Ping,
+    Play,
+    Played,
+    Pong,
+    PromptMissing,
+    Record,
+    RecordFailed,
+    RelayEvents,
+    Side,
+    State,
+    StopRecord,
+    Unbridge,
+)
+from siaga_pbx.media.recorder import FLUSH_S, Disk, Recording
+from siaga_pbx.media.sender import Sender
+
+REPORT_S = 5.0
+"""Between two RTCP reports of a leg (RFC 3550 6.2)."""
+WATCH_S = 0.1
+"""Between two looks at a leg: half of what a quiet source is given (`sender.QUIET_S`)."""
+
+
+class Readers(Protocol):
+    """The part of an event loop that calls back when a socket is readable."""
+
+    def add_reader(self, fd: int, callback: Callable[[], None], /) -> object: ...
+    def remove_reader(self, fd: int, /) -> bool: ...
+
+
+class Calls:
+    """`perform` a command; `then` after each tick. `tell` takes the events."""
+
+    def __init__(
+        self, readers: Readers, ports: PortPool, prompts: PromptStore, disk: Disk, tell: Callable[[Event], None]
+    ) -> None:
+        self._readers = readers
+        self._ports = ports
+        self._prompts = prompts
+        self._disk = disk
+        self._tell = tell
+        self.pacer = Pacer(self._then)
+        self.leaving = False
+        """The daemon wants the worker to end with its last leg."""
+        self._legs: dict[str, Leg] = {}
+        self._bound: dict[tuple[str, int], PortPair] = {}
+        self._recordings: dict[str, Recording] = {}
+        self._rejected = 0
+        self._watch: Rota[Leg] = Rota(WATCH_S, Leg.watch)
+        self._report: Rota[Leg] = Rota(REPORT_S, lambda leg, now: leg.send_report(now, time.time()))
+        self._flush: Rota[Recording] = Rota(FLUSH_S, Recording.flush)
+
+    def __len__(self) -> int:
+        """How many legs there are."""
+        return len(self._legs)
+
+    def state(self) -> State:
+        return State(tuple(leg.state for leg in self._legs.values()), tuple(self._recordings), tuple(self._bound))
+
+    def perform(self, command: Command) -> None:
+        """Carry out a command. What is about a leg that is not there is ignored: it may have ended in between."""
+        match command:
+            case Bind():
+                self._bind(command)
+            case Open():
+                self._open(command)
+            case Record():
+                self._record(command)
+            case StopRecord():
+                self._stop_record(command.call)
+            case List():
+                self._tell(self.state())
+            case Ping():
+                self._pong(command)
+            case Leave():
+                self.leaving = True
+            case Bridge():
+                first, second = self._legs.get(command.leg_a), self._legs.get(command.leg_b)
+                if first is not None and second is not None and first is not second:
+                    first.bridge(second)
+            case _:
+                if (leg := self._legs.get(command.leg)) is not None:
+                    self._perform_on(leg, command)
+
+    def close_all(self) -> None:
+        """End every leg and recording."""
+        for leg in list(self._legs.values()):
+            self._close(leg)
+        for call in list(self._recordings):
+            self._stop_record(call)
+        for pair in self._bound.values():
+            pair.close()
+        self._bound.clear()
+
+    def close_silent(self, name: str) -> None:
+        """End a leg that nobody speaks for."""
+        if (leg := self._legs.get(name)) is not None:
+            self._close(leg)
+
+    def _perform_on(self, leg: Leg, command: Connect | Play | Unbridge | RelayEvents | Echo | Close) -> None:
+        match command:
+            case Connect():
+                leg.connect(command.remote, time.monotonic())
+            case Play():
+                self._play(leg, command)
+            case Unbridge():
+                leg.part()
+            case RelayEvents():
+                leg.relay_events = command.on
+            case Echo():
+                leg.echo()
+            case Close():
+                self._close(leg)
+
+    def _bind(self, command: Bind) -> None:
+        for done in range(command.count):
+            try:
+                pair = self._ports.take(command.address, time.monotonic())
+            except NoPort as error:
+                self._tell(BindFailed(command.address, command.count - done, error.reason))
+                return
+            self._bound[pair.address, pair.port] = pair
+            self._tell(Bound(pair.address, pair.port))
+
+    def _open(self, command: Open) -> None:
+        pair = self._bound.pop((command.address, command.port), None)
+        if pair is None or command.leg in self._legs:
+            return
+        now = time.monotonic()
+        sender = Sender(pair.rtp.sendto, os.urandom, self.pacer.add)
+        leg = Leg(command.leg, command.call, command.side, pair, sender, self._tell)
+        self._legs[leg.name] = leg
+        self._readers.add_reader(pair.rtp.fileno(), leg.receive)
+        self._readers.add_reader(pair.rtcp.fileno(), leg.receive_report)
+        self._watch.add(leg, now)
+        self._report.add(leg, now)
+        if (recording := self._recordings.get(leg.call)) is not None:
+            self._tap(leg.call, recording)
+
+    def _play(self, leg: Leg, command: Play) -> None:
+        for name in (*command.once, *command.loop):
+            if name not in self._prompts:
+                self._tell(
+                    PromptMissing(leg.name, name, self._prompts.faults.get(f"{name}.wav", "there is no such file"))
+                )
+        leg.part()
+        law = leg.sender.law
+        frames = self._prompts.frames(command.once, command.loop, law, lambda: self._tell(Played(leg.name)))
+        leg.sender.play(frames, law)
+
+    def _close(self, leg: Leg) -> None:
+        now = time.monotonic()
+        del self._legs[leg.name]
+        leg.part()
+        self._readers.remove_reader(leg.pair.rtp.fileno())
+        self._readers.remove_reader(leg.pair.rtcp.fileno())
+        self.pacer.remove(leg.sender)
+        self._watch.remove(leg)
+        self._report.remove(leg)
+        self._ports.give_back(leg.pair, now)
+        self._rejected += leg.rejected
+        self._tell(Closed(leg.name, leg.stats()))
+        if not any(other.call == leg.call for other in self._legs.values()):
+            self._stop_record(leg.call)
+
+    def _record(self, command: Record) -> None:
+        if command.call in self._recordings:
+            self._tell(RecordFailed(command.call, command.path, "the call is being recorded already"))
+            return
+        recording = Recording(command.call, Path(command.path), self._disk)
+        self._recordings[command.call] = recording
+        self._flush.add(recording, time.monotonic())
+        self._tap(command.call, recording)
+
+    def _tap(self, call: str, recording: Recording) -> None:
+        """Let the call's first caller leg write to the recording."""
+        caller = next((leg for leg in self._legs.values() if leg.call == call and leg.side is Side.CALLER), None)
+        if caller is not None:
+            caller.said, caller.sender.heard = recording.left, recording.right
+
+    def _stop_record(self, call: str) -> None:
+        recording = self._recordings.pop(call, None)
+        if recording is None:
+            return
+        for leg in self._legs.values():
+            if leg.call == call:
+                leg.said = leg.sender.heard = None
+        self._flush.remove(recording)
+        recording.finish()
+
+    def _pong(self, ping: Ping) -> None:
+        now = time.monotonic()
+        rejected = self._rejected + sum(leg.rejected for leg in self._legs.values())
+        self._tell(Pong(ping.number, self._ports.free(now), rejected, round(self.pacer.worst_lag * 1000, 1)))
+        self.pacer.worst_lag = 0.0
+
+    def _then(self, now: float) -> None:
+        self._watch.run(now)
+        self._report.run(now)
+        self._flush.run(now)

@@ -1,0 +1,250 @@
+"""A leg in the worker: what its far side sends is checked, counted, recorded and passed on to who hears it."""
+
+from collections.abc import Callable
+from time import monotonic
+
+from siaga_pbx.media.dtmf import KeyReader
+from siaga_pbx.media.ports import PortPair
+from siaga_pbx.media.protocol import (
+    OFFERED_EVENT,
+    Codec,
+    Dtmf,
+    FirstPacket,
+    LegEvent,
+    LegState,
+    LegStats,
+    Remote,
+    Side,
+    Silent,
+)
+from siaga_pbx.media.rtcp import Reporter
+from siaga_pbx.media.rtp import HEADER, HEADER_SIZE, MARKER, PLAIN, Receiver, body
+from siaga_pbx.media.sender import Sender, Track
+from siaga_pbx.media.source import Source, SourceGate
+
+MAX_PACKET = 2048
+"""Bytes read of a packet: more than any network carries whole; the rest of a longer one is cut off."""
+SILENT_S = 60.0
+
+_unpack = HEADER.unpack_from
+
+
+class Leg:
+    """One leg. `receive` and `receive_report` are called when a socket is readable."""
+
+    __slots__ = (
+        "_event_types",
+        "_gate",
+        "_keys",
+        "_keys_epoch",
+        "_laws",
+        "_recvfrom",
+        "_silent_since",
+        "_silent_told",
+        "_source",
+        "_tell",
+        "call",
+        "connected_at",
+        "hearer",
+        "keys_pressed",
+        "malformed",
+        "name",
+        "pair",
+        "peer",
+        "receiver",
+        "rejected",
+        "relay_events",
+        "reporter",
+        "said",
+        "sender",
+        "side",
+    )
+
+    def __init__(
+        self, name: str, call: str, side: Side, pair: PortPair, sender: Sender, tell: Callable[[LegEvent], None]
+    ) -> None:
+        self.name = name
+        self.call = call
+        self.side = side
+        self.pair = pair
+        self.sender = sender
+        self.receiver = Receiver()
+        self.reporter = Reporter(f"{sender.ssrc:08x}")
+        self.hearer: Sender | None = None
+        """Who is sent what comes in."""
+        self.peer: Leg | None = None
+        self.said: Track | None = None
+        self.relay_events = True
+        self.rejected = self.malformed = self.keys_pressed = 0
+        self.connected_at = 0.0
+        self._tell = tell
+        self._recvfrom = pair.rtp.recvfrom
+        self._gate: SourceGate | None = None
+        self._source: Source | None = None
+        self._laws: list[Codec | None] = [None] * 128
+        self._event_types: frozenset[int] = frozenset()
+        self._keys = KeyReader()
+        self._keys_epoch = 0
+        self._silent_since = 0.0
+        self._silent_told = 0
+
+    @property
+    def state(self) -> LegState:
+        return LegState(self.name, self.call, self.side, self.pair.address, self.pair.port)
+
+    def connect(self, remote: Remote, now: float) -> None:
+        """The far side as agreed now. The source found stays if the rule for it does."""
+        keep = self._gate is not None and self._gate.same_source(remote)
+        self._gate = SourceGate(remote, now)
+        if not keep:
+            self._source = None
+            self.connected_at = now
+        self.sender.target = self._gate.target if self._source is None else self._gate.target_for(self._source)
+        payload_type = remote.codec if remote.payload_type is None else remote.payload_type
+        self.sender.agree(remote.codec, payload_type, remote.telephone_event)
+        self._laws = [None] * 128
+        self._laws[Codec.PCMU], self._laws[Codec.PCMA] = Codec.PCMU, Codec.PCMA
+        self._laws[payload_type & 0x7F] = remote.codec
+        self._event_types = frozenset()
+        if remote.telephone_event is not None:  # theirs to receive, and ours if ours was another (RFC 3264 5.1)
+            self._event_types = frozenset((remote.telephone_event, OFFERED_EVENT))
+
+    def receive(self) -> None:
+        """A packet on the RTP port."""
+        try:
+            packet, source = self._recvfrom(MAX_PACKET)
+        except OSError:
+            return
+        now = monotonic()
+        if source != self._source and not self._admit(source, packet, now):
+            self.rejected += 1
+            return
+        if len(packet) < HEADER_SIZE:
+            self.malformed += 1
+            return
+        first, second, sequence, timestamp, ssrc = _unpack(packet)
+        payload = packet[HEADER_SIZE:] if first == PLAIN else body(packet)
+        law = self._laws[second & 0x7F]
+        if law is None or not payload:
+            self._receive_other(packet, payload, now)
+        elif self.receiver.take(sequence, timestamp, ssrc, now, True):
+            if self.said is not None:
+                self.said.write(timestamp, payload, law, now)
+            if self.hearer is not None:
+                self.hearer.relay(self.receiver.epoch, second & MARKER, law, sequence, timestamp, payload, now)
+
+    def receive_report(self) -> None:
+        """A packet on the RTCP port: only from the machine whose audio is taken."""
+        try:
+            packet, source = self.pair.rtcp.recvfrom(MAX_PACKET)
+        except OSError:
+            return
+        if self._source is None or source[0] != self._source[0]:
+            self.rejected += 1
+        elif not self.reporter.read(packet, self.sender.ssrc, monotonic()):
+            self.malformed += 1
+
+    def send_report(self, now: float, wall: float) -> None:
+        """RTCP to the port above the far side's."""
+        target = self.sender.target
+        if target is None or not (self.sender.sent or self.receiver.epoch):
+            return
+        try:
+            self.pair.rtcp.sendto(
+                self.reporter.report(self.sender, self.receiver, now, wall), (target[0], target[1] + 1)
+            )
+        except (OSError, OverflowError):  # as in Sender; and no port is above 65535
+            return
+
+    def bridge(self, other: "Leg") -> None:
+        """Each is sent what the other says."""
+        self.part()
+        other.part()
+        self.peer, other.peer = other, self
+        self.hearer, other.hearer = other.sender, self.sender
+        self.sender.follow()
+        other.sender.follow()
+
+    def echo(self) -> None:
+        """It is sent what it says."""
+        self.part()
+        self.hearer = self.sender
+        self.sender.follow()
+
+    def part(self) -> None:
+        """End a bridge (both are sent silence) or an echo."""
+        peer, self.peer = self.peer, None
+        if self.hearer is not None:
+            self.hearer = None
+            self.sender.hush()
+        if peer is not None:
+            peer.part()
+
+    def watch(self, now: float) -> None:
+        """Called now and then: a quiet source is stood in for, a silent far side told of."""
+        self.sender.watch(now)
+        if self._gate is None:
+            return
+        since = max(self.receiver.last_at, self.connected_at)
+        if since != self._silent_since:
+            self._silent_since, self._silent_told = since, 0
+        if now - since >= SILENT_S * (self._silent_told + 1):
+            self._silent_told += 1
+            self._tell(Silent(self.name, round(now - since, 1)))
+
+    def stats(self) -> LegStats:
+        receiver, heard = self.receiver, self.reporter.heard
+        return LegStats(
+            received=receiver.received,
+            sent=self.sender.sent - self.sender.unsent,
+            lost=receiver.lost,
+            duplicate=receiver.duplicate,
+            reordered=receiver.reordered,
+            jitter_ms=round(receiver.jitter / 8, 3),
+            longest_gap_ms=round(receiver.longest_gap * 1000, 1),
+            rejected=self.rejected,
+            malformed=self.malformed,
+            events=self.keys_pressed,
+            remote_lost=heard.lost if heard is not None else None,
+            remote_jitter_ms=heard.jitter_ms if heard is not None else None,
+        )
+
+    def _admit(self, source: Source, packet: bytes, now: float) -> bool:
+        """Whether a source we do not know is the far side's: only with a packet of the agreed kind, and only once."""
+        if self._source is not None or self._gate is None or not self._agreed(packet):
+            return False
+        if not self._gate.admits(source, now):
+            return False
+        self._source = source
+        self.sender.target = self._gate.target_for(source)
+        self._tell(FirstPacket(self.name, source[0], source[1], self._gate.named(source)))
+        return True
+
+    def _agreed(self, packet: bytes) -> bool:
+        if len(packet) <= HEADER_SIZE or packet[0] & 0xC0 != PLAIN:
+            return False
+        payload_type = packet[1] & 0x7F
+        return self._laws[payload_type] is not None or payload_type in self._event_types
+
+    def _receive_other(self, packet: bytes, payload: bytes | None, now: float) -> None:
+        """What is no audio: a telephone-event, RTCP on the RTP port (RFC 5761), or what nobody agreed to."""
+        _, second, sequence, timestamp, ssrc = _unpack(packet)
+        if payload and second & 0x7F in self._event_types:
+            if self.receiver.take(sequence, timestamp, ssrc, now, False):
+                self._receive_event(second & MARKER, sequence, timestamp, payload, now)
+        elif not 192 <= second <= 223 or not self.reporter.read(packet, self.sender.ssrc, now):
+            self.malformed += 1
+
+    def _receive_event(self, marker: int, sequence: int, timestamp: int, payload: bytes, now: float) -> None:
+        epoch = self.receiver.epoch
+        if epoch != self._keys_epoch:
+            self._keys_epoch = epoch
+            self._keys.restart()
+        digit = self._keys.read(timestamp, payload)
+        if digit is not None:
+            self.keys_pressed += 1
+            self._tell(Dtmf(self.name, digit))
+        if self.hearer is not None and self.relay_events:
+            self.hearer.relay_event(epoch, marker, sequence, timestamp, payload, now)
+        elif self.hearer is not None:
+            self.hearer.skip(epoch)

@@ -1,0 +1,112 @@
+"""The worker's one timer: every 20 ms all prompts and silences go out together, and what is due otherwise is done."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Generic, Protocol, TypeVar
+
+TICK_S = 0.02
+MAX_CATCH_UP = 10
+"""Ticks made up for at once after a delay (200 ms, what far sides' buffers still take); more are left out."""
+_EARLY_S = 0.001
+"""The loop's timers have this resolution: one that fires early counts as on time."""
+
+
+class Paced(Protocol):
+    """A `Sender`."""
+
+    @property
+    def paced(self) -> bool: ...
+    def tick(self, now: float) -> None: ...
+    def stumble(self) -> None: ...
+
+
+Item = TypeVar("Item")
+
+
+class Rota(Generic[Item]):
+    """Does something to each of many items once a period, spread evenly over the ticks."""
+
+    def __init__(self, period_s: float, action: Callable[[Item, float], None]) -> None:
+        self._period_s = period_s
+        self._action = action
+        self._due: deque[tuple[float, Item]] = deque()
+        self._items: set[Item] = set()
+
+    def add(self, item: Item, now: float) -> None:
+        """First a period from now, for as long as it is not removed."""
+        self._items.add(item)
+        self._due.append((now + self._period_s, item))
+
+    def remove(self, item: Item) -> None:
+        self._items.discard(item)
+
+    def run(self, now: float) -> None:
+        """Do what is due."""
+        while self._due and self._due[0][0] <= now:
+            _, item = self._due.popleft()
+            if item in self._items:
+                self._due.append((now + self._period_s, item))
+                self._action(item, now)
+
+
+class Pacer:
+    """Drift-free: the n-th tick is n times 20 ms after the first, however late the ones before were."""
+
+    def __init__(self, then: Callable[[float], None]) -> None:
+        """`then` is called after each tick's packets."""
+        self.worst_lag = 0.0
+        """The worst delay of a tick, in seconds, since it was last set to 0."""
+        self._then = then
+        self._senders: dict[Paced, None] = {}
+        self._next = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._next = monotonic() + TICK_S
+        self._schedule()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def add(self, sender: Paced) -> None:
+        """Tick it for as long as it is `paced`."""
+        self._senders[sender] = None
+
+    def remove(self, sender: Paced) -> None:
+        self._senders.pop(sender, None)
+
+    def _schedule(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, self._next - monotonic()), self._run)
+
+    def _run(self) -> None:
+        try:
+            self._catch_up(monotonic())
+        finally:
+            self._schedule()  # whatever went wrong with one sender, the others go on
+
+    def _catch_up(self, now: float) -> None:
+        self.worst_lag = max(self.worst_lag, now - self._next)
+        for _ in range(MAX_CATCH_UP):
+            if self._next > now + _EARLY_S:
+                break
+            self._next += TICK_S
+            self._tick(now)
+        else:
+            self._leave_out(now)
+        self._then(now)
+
+    def _tick(self, now: float) -> None:
+        for sender in tuple(self._senders):
+            if sender.paced:
+                sender.tick(now)
+            else:
+                del self._senders[sender]
+
+    def _leave_out(self, now: float) -> None:
+        while self._next <= now + _EARLY_S:
+            self._next += TICK_S
+        for sender in self._senders:
+            sender.stumble()

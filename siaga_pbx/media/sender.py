@@ -1,0 +1,222 @@
+"""The one RTP stream that a leg sends, whatever feeds it: prompts, the other leg, silence."""
+
+from collections.abc import Callable, Iterator
+from enum import Enum, auto
+from typing import Protocol, TypeAlias
+
+from siaga_pbx.media.g711 import FRAME, RATE, SILENCE, TO_LAW
+from siaga_pbx.media.protocol import Codec
+from siaga_pbx.media.rtp import HEADER, MARKER, PLAIN
+
+Address: TypeAlias = tuple[str, int]
+_pack = HEADER.pack
+
+QUIET_S = 0.2
+"""A source that has sent nothing for this long (a held phone, silence suppression, a dead one) is stood in for by
+silence: far sides and their firewalls take a stream that stops for a call that has ended."""
+
+
+class Feed(Enum):
+    """What a stream is made of."""
+
+    NOTHING = auto()
+    """Nothing yet: no packet is sent."""
+    PROMPT = auto()
+    """Prompts, then silence, by the timer."""
+    SOURCE = auto()
+    """The packets of another leg (or, for an echo, of its own) as they come; silence by the timer while none come."""
+
+
+class Track(Protocol):
+    """A side of a recording."""
+
+    def write(self, timestamp: int, codes: bytes, law: Codec, now: float) -> None: ...
+
+
+class Sender:
+    """One SSRC with continuous sequence numbers and timestamps and the marker bit at each switch of what feeds it.
+
+    `relay` is called for each packet of the source, `tick` every 20 ms while `paced`. Whoever owns the sender keeps it
+    on the timer while `paced` is true; `on_paced` tells that it became so.
+    """
+
+    __slots__ = (
+        "_epoch",
+        "_floor",
+        "_frames",
+        "_frames_law",
+        "_law",
+        "_marker",
+        "_on_paced",
+        "_sendto",
+        "_sequence_offset",
+        "_steady",
+        "_timestamp_at",
+        "_timestamp_offset",
+        "event_type",
+        "feed",
+        "heard",
+        "last_at",
+        "octets",
+        "paced",
+        "payload_type",
+        "sent",
+        "sequence",
+        "ssrc",
+        "target",
+        "timestamp",
+        "unsent",
+    )
+
+    def __init__(
+        self,
+        sendto: Callable[[bytes, Address], int],
+        entropy: Callable[[int], bytes],
+        on_paced: Callable[["Sender"], None],
+    ) -> None:
+        self._sendto = sendto
+        self._on_paced = on_paced
+        self.ssrc, self.timestamp, self.sequence = (int.from_bytes(entropy(n), "big") for n in (4, 4, 2))
+        self.target: Address | None = None
+        """Where it goes; None: nowhere, and prompts wait."""
+        self.payload_type: int = Codec.PCMA
+        self.event_type: int | None = None
+        self.heard: Track | None = None
+        self.feed = Feed.NOTHING
+        self.paced = False
+        self.sent = self.octets = self.unsent = 0
+        self.last_at = 0.0
+        self._law = self._frames_law = Codec.PCMA
+        self._frames: Iterator[bytes] = iter(())
+        self._marker = MARKER
+        self._steady = False
+        self._timestamp_at = 0.0
+        self._epoch = -1
+        self._sequence_offset = self._timestamp_offset = self._floor = 0
+
+    @property
+    def law(self) -> Codec:
+        """The law it is sent in."""
+        return self._law
+
+    def agree(self, law: Codec, payload_type: int, event_type: int | None) -> None:
+        """What the far side takes."""
+        self._law, self.payload_type, self.event_type = law, payload_type, event_type
+
+    def play(self, frames: Iterator[bytes], law: Codec) -> None:
+        """Send these 20 ms frames, in `law`, from the next tick on; silence when they end."""
+        self._frames, self._frames_law = frames, law
+        self._turn_to(Feed.PROMPT)
+
+    def hush(self) -> None:
+        """Send silence."""
+        self.play(iter(()), self._law)
+
+    def follow(self) -> None:
+        """Send what `relay` brings, and silence until it does."""
+        self._frames = iter(())
+        self._turn_to(Feed.SOURCE)
+
+    def relay(
+        self, epoch: int, marker: int, law: Codec, sequence: int, timestamp: int, codes: bytes, now: float
+    ) -> None:
+        """Audio of the source, in `law`; `epoch` tells one numbering of the source from the next."""
+        if epoch != self._epoch and not self._switch(epoch, sequence, timestamp, now):
+            return
+        if law is not self._law:
+            codes = codes.translate(TO_LAW[self._law])
+        self._forward(self.payload_type, marker, sequence, timestamp, codes, now)
+        if self.heard is not None:
+            self.heard.write((timestamp + self._timestamp_offset) & 0xFFFFFFFF, codes, self._law, now)
+
+    def relay_event(self, epoch: int, marker: int, sequence: int, timestamp: int, event: bytes, now: float) -> None:
+        """A telephone-event of the source; left out if the far side takes none."""
+        if self.event_type is None:
+            self.skip(epoch)
+        elif epoch == self._epoch or self._switch(epoch, sequence, timestamp, now):
+            self._forward(self.event_type, marker, sequence, timestamp, event, now)
+
+    def skip(self, epoch: int) -> None:
+        """A packet of the source is held back: what follows is numbered as if it had never been."""
+        if epoch == self._epoch:
+            self._sequence_offset -= 1
+            self._floor = (self.sequence + 1) & 0xFFFF
+            self._marker = MARKER
+
+    def tick(self, now: float) -> None:
+        """The timer's 20 ms are over: send a frame."""
+        if self.target is None:
+            self._steady = False
+            return
+        frame = next(self._frames, None)
+        if frame is None:
+            frame = bytes((SILENCE[self._law],)) * FRAME
+        elif self._frames_law is not self._law:
+            frame = frame.translate(TO_LAW[self._law])
+        stamp = (self.timestamp + FRAME) & 0xFFFFFFFF if self._steady else self._next_timestamp(now)
+        self._steady = True
+        self._send(self.payload_type, 0, (self.sequence + 1) & 0xFFFF, stamp, frame, now)
+        if self.heard is not None:
+            self.heard.write(stamp, frame, self._law, now)
+
+    def watch(self, now: float) -> None:
+        """Called now and then: a source that went quiet is stood in for."""
+        if self.feed is Feed.SOURCE and not self.paced and now - self.last_at > QUIET_S:
+            self.follow()
+
+    def stumble(self) -> None:
+        """The timer left ticks out: the timestamp has to catch up with the clock."""
+        self._steady = False
+
+    def _turn_to(self, feed: Feed) -> None:
+        self.feed = feed
+        self._epoch = -1
+        self._marker = MARKER
+        self._steady = self._steady and self.paced
+        if not self.paced:
+            self.paced = True
+            self._on_paced(self)
+
+    def _switch(self, epoch: int, sequence: int, timestamp: int, now: float) -> bool:
+        """The source's first packet, or the first of a new numbering: ours goes on from where it is."""
+        if self.feed is not Feed.SOURCE or self.target is None:
+            return False
+        self._epoch = epoch
+        self._marker = MARKER
+        self._steady = self.paced = False
+        self._sequence_offset = self.sequence + 1 - sequence
+        self._timestamp_offset = self._next_timestamp(now) - timestamp
+        self._floor = (self.sequence + 1) & 0xFFFF
+        return True
+
+    def _forward(
+        self, payload_type: int, marker: int, sequence: int, timestamp: int, payload: bytes, now: float
+    ) -> None:
+        out = (sequence + self._sequence_offset) & 0xFFFF
+        if (out - self._floor) & 0x8000:  # from before the switch, and late
+            return
+        self._send(payload_type, marker, out, (timestamp + self._timestamp_offset) & 0xFFFFFFFF, payload, now)
+
+    def _next_timestamp(self, now: float) -> int:
+        """Where the clock is: what has passed since the last packet, but at least that packet's own 20 ms."""
+        passed = round((now - self._timestamp_at) * RATE) if self.sent else 0
+        return (self.timestamp + max(FRAME, passed)) & 0xFFFFFFFF
+
+    def _send(self, payload_type: int, marker: int, sequence: int, timestamp: int, payload: bytes, now: float) -> None:
+        target = self.target
+        if target is None:
+            self._epoch = -1
+            return
+        if not (sequence - self.sequence) & 0x8000:  # else it is late, and what came after it has been sent
+            self.sequence = sequence
+            if timestamp != self.timestamp:  # all packets of one telephone-event have the first one's
+                self.timestamp, self._timestamp_at = timestamp, now
+        self.last_at = now
+        self.sent += 1
+        self.octets += len(payload)
+        header = _pack(PLAIN, marker | self._marker | payload_type, sequence, timestamp, self.ssrc)
+        self._marker = 0
+        try:
+            self._sendto(header + payload, target)
+        except OSError:  # a full buffer, no route, a refusal by the far side's machine: one packet, as on any network
+            self.unsent += 1

@@ -1,0 +1,96 @@
+"""One side of a recording in memory: G.711 codes laid down by RTP timestamp on the recording's own clock."""
+
+from collections.abc import Callable
+
+from siaga_pbx.media.g711 import RATE, SILENCE, TO_LAW
+from siaga_pbx.media.protocol import Codec
+
+SPAN = 9600
+"""Samples a track holds, 1.2 s: the half second between two writings, the fifth held back for packets that come late,
+and as much again."""
+LEAP = 2 * RATE
+"""A timestamp this far from the clock has been set anew."""
+TOLERANCE = 80
+"""Samples (10 ms) a track may stray from the clock before it is put right: half of what the two sides may differ."""
+WATCHED = 100
+"""Packets over which the least delayed tells how far a track has strayed: that one's delay is the network's, the others
+waited somewhere on the way."""
+_HALF = 1 << 31
+
+
+class Track:
+    """Codes by position, the number of samples since the recording began. What nobody wrote is silence.
+
+    A packet is put where its timestamp says; where that is on the clock is found from the packets' arrival, as the far
+    side's clock is not ours (200 parts in a million are 0.7 s in an hour).
+    """
+
+    __slots__ = ("_begin", "_best", "_codes", "_count", "_offset", "_placed", "_start", "base", "end", "law")
+
+    def __init__(self, begin: Callable[[float], float]) -> None:
+        """`begin` is called with the time of the first packet and tells when the recording began."""
+        self._begin = begin
+        self._start = 0.0
+        self._codes = bytearray()
+        self._offset = 0
+        self._placed = False
+        self._best = float("-inf")
+        self._count = 0
+        self.law = Codec.PCMA
+        self.base = 0
+        """The position of the first code held."""
+        self.end = 0
+        """One past the last position ever written."""
+
+    def write(self, timestamp: int, codes: bytes, law: Codec, now: float) -> None:
+        """Lay down a packet's codes, in `law`, that came or went at `now`."""
+        if not self._placed:
+            self._place(law, now)
+            self._anchor(timestamp, (now - self._start) * RATE)
+        clock = (now - self._start) * RATE
+        position = ((timestamp + self._offset + _HALF) & 0xFFFFFFFF) - _HALF
+        ahead = position - clock
+        if not -LEAP < ahead < LEAP:
+            position = self._anchor(timestamp, clock)
+        elif ahead > self._best:
+            self._best = ahead
+        self._count += 1
+        if self._count >= WATCHED:
+            self._correct()
+        if law is not self.law:
+            codes = codes.translate(TO_LAW[self.law])
+        first = position - self.base
+        last = first + len(codes)
+        if first >= 0 and last <= SPAN:
+            self._codes[first:last] = codes
+            if position + len(codes) > self.end:
+                self.end = position + len(codes)
+
+    def cut(self, position: int) -> bytes:
+        """Take out what is before a position, at most `SPAN` at once; it cannot be written any more."""
+        size = min(max(0, position - self.base), SPAN)
+        silence = bytes((SILENCE[self.law],)) * size
+        taken = silence
+        if self._placed:
+            taken = bytes(self._codes[:size])
+            del self._codes[:size]
+            self._codes += silence
+        self.base += size
+        return taken
+
+    def _place(self, law: Codec, now: float) -> None:
+        self._placed = True
+        self._start = self._begin(now)
+        self.law = law
+        self._codes = bytearray((SILENCE[law],)) * SPAN
+
+    def _anchor(self, timestamp: int, clock: float) -> int:
+        position = max(0, round(clock))
+        self._offset = position - timestamp
+        self._best, self._count = float("-inf"), 0
+        return position
+
+    def _correct(self) -> None:
+        if abs(self._best) > TOLERANCE:
+            self._offset -= round(self._best)
+        self._best, self._count = float("-inf"), 0
