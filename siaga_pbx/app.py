@@ -15,7 +15,7 @@ import uvloop
 from siaga_pbx import config as configuration
 from siaga_pbx.build import Parts, assemble, stack_settings
 from siaga_pbx.config import Config, ConfigErrors
-from siaga_pbx.dispatch.broker import BrokerMissing
+from siaga_pbx.dispatch.broker import BrokerError
 from siaga_pbx.logs import start_logging
 from siaga_pbx.notify import Notifier
 from siaga_pbx.records.errors import RecordsError, StoreInUse
@@ -61,7 +61,7 @@ class Daemon:
         return self._http.address
 
     async def start(self) -> None:
-        """Raises OSError when an address cannot be bound, StoreInUse and BrokerMissing; nothing else stops it."""
+        """Raises OSError when an address cannot be bound, StoreInUse and BrokerError; nothing else stops it."""
         parts, config = self.parts, self.parts.config
         await asyncio.to_thread(parts.store.open)
         await parts.media.start()
@@ -239,7 +239,7 @@ async def serve(config: Config) -> int:
     loop.add_signal_handler(signal.SIGHUP, on_hup)
     try:
         await daemon.start()
-    except (OSError, StoreInUse, BrokerMissing) as error:
+    except (OSError, StoreInUse, BrokerError) as error:
         await daemon.stop()
         sys.stderr.write(f"siaga-pbx: {error}\n")
         return 1

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
@@ -17,6 +18,7 @@ TRUNK = "127.0.0.2"
 """The carrier's address: whoever calls from there is on the trunk."""
 SEATS = {"101": "Meja 1", "102": "Meja 2"}
 AGENCIES = {"damkar": "Dinas Pemadam Kebakaran", "psc119": "Public Safety Center 119"}
+QUEUE = "ring_s = 12\nrest_s = 5\nwrap_up_s = 1"
 _START_S = 20.0
 
 _CONFIG = """\
@@ -33,14 +35,13 @@ domain = "siaga.local"
 id = "carrier"
 addresses = ["{trunk}"]
 marks = [{{ header = "P-Charge-Info", contains = "nocredit", class = "no_credit" }}]
+{trunk_lines}
 
 [media]
 ports = [{rtp}, {rtp_last}]
 
 [queue]
-ring_s = 12
-rest_s = 5
-wrap_up_s = 1
+{queue}
 {seats}
 [records]
 database = "sqlite:///siaga.db"
@@ -94,12 +95,20 @@ def free_port(kind: int = socket.SOCK_STREAM, host: str = DAEMON) -> int:
 
 @dataclass(slots=True)
 class Centre:
-    """`start`, then ask `get` and `post`; `stop` ends every process, the last started first."""
+    """`start`, then ask `get` and `post`; `stop` ends every process, the last started first.
+
+    `queue` is the lines of its [queue], `trunk` more lines of its [[trunk]].
+    """
 
     folder: Path
+    seats: Mapping[str, str] = field(default_factory=lambda: SEATS)
+    agencies: Mapping[str, str] = field(default_factory=lambda: AGENCIES)
+    queue: str = QUEUE
+    trunk: str = ""
     sip_port: int = field(default_factory=lambda: free_port(socket.SOCK_DGRAM))
     http_port: int = field(default_factory=free_port)
     rtp: int = 0
+    daemon: subprocess.Popen[bytes] | None = None
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _logs: dict[int, Path] = field(default_factory=dict)
 
@@ -113,16 +122,25 @@ class Centre:
 
     def start(self) -> None:
         """The daemon with its broker and worker, then the agencies' ends. Raises DemoFailed with the last log lines."""
-        self._write()
-        self._spawn("daemon", "run", "--config", str(self.config))
-        self._wait("the daemon", lambda: self._ready())
-        for agency in AGENCIES:
+        self.configure()
+        self.start_daemon()
+        for agency in self.agencies:
             self._spawn(agency, "agency", agency, "--auto", "--config", str(self.config))
-        self._wait("the agencies", lambda: all(one["online"] for one in self.get("/api/v1/status")["agencies"]))
+        self._wait("the agencies", lambda: self._online() >= set(self.agencies))
+
+    def _online(self) -> set[str]:
+        return {one["id"] for one in self.get("/api/v1/status")["agencies"] if one["online"]}
+
+    def start_daemon(self) -> None:
+        """The daemon alone, as configured."""
+        self.daemon = self._spawn("daemon", "run", "--config", str(self.config))
+        self._wait("the daemon", self._ready)
 
     def stop(self) -> None:
+        """SIGTERM to each process; SIGKILL to what is still there after 10 s."""
         for process in reversed(self._processes):
-            process.send_signal(signal.SIGTERM)
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
@@ -157,20 +175,20 @@ class Centre:
         except httpx.HTTPError:
             return False
 
-    def _wait(self, what: str, there: Any) -> None:
+    def _wait(self, what: str, there: Callable[[], bool]) -> None:
         deadline = monotonic() + _START_S
         while not there():
             for process in self._processes:
-                if process.poll() is not None:
+                if process.poll() not in (None, -signal.SIGKILL):
                     raise DemoFailed(f"{self._logs[process.pid].stem} ended:\n{_tail(self._logs[process.pid])}")
             if monotonic() > deadline:
                 raise DemoFailed(f"{what} did not start within {_START_S:.0f} s; see {self.folder}")
             sleep(0.1)
 
-    def _spawn(self, name: str, *arguments: str) -> None:
+    def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         log = self.folder / f"{name}.log"
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-        with log.open("wb") as sink:
+        with log.open("ab") as sink:
             process = subprocess.Popen(  # noqa: S603 - ourselves
                 [sys.executable, "-m", "siaga_pbx", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -180,8 +198,10 @@ class Centre:
             )
         self._processes.append(process)
         self._logs[process.pid] = log
+        return process
 
-    def _write(self) -> None:
+    def configure(self) -> None:
+        """Write the configuration files."""
         self.rtp = 30000 + 400 * (os.getpid() % 60)
         (self.folder / "dialplan.toml").write_text(_DIALPLAN)
         self.config.write_text(
@@ -192,8 +212,10 @@ class Centre:
                 http=self.http_port,
                 rtp=self.rtp,
                 rtp_last=self.rtp + 399,
-                seats="".join(_seat(seat, name, self.password(seat)) for seat, name in SEATS.items()),
+                seats="".join(_seat(seat, name, self.password(seat)) for seat, name in self.seats.items()),
                 agencies="".join(_agency(agency, name) for agency, name in AGENCIES.items()),
+                queue=self.queue,
+                trunk_lines=self.trunk,
             )
         )
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # audioop's deprecation, up to Python 3.12
+    # In this order: pyVoIP imports itself in a circle.
+    from pyVoIP.VoIP import CallState, InvalidStateError, VoIPCall, VoIPPhone  # isort: skip
     from pyVoIP import RTP, SIP
-    from pyVoIP.VoIP import CallState, InvalidStateError, VoIPCall, VoIPPhone
 
 from siaga_pbx.media import g711
 from siaga_pbx.media.protocol import Codec
