@@ -22,9 +22,10 @@ from structlog.typing import FilteringBoundLogger
 from siaga_pbx.clock import Clock
 from siaga_pbx.metrics import Metrics
 from siaga_pbx.net.addresses import family_of
+from siaga_pbx.net.admission import StreamLimits
 from siaga_pbx.net.kinds import Kinds
 from siaga_pbx.net.names import Names
-from siaga_pbx.net.stream import SWEEP_S, StreamLimits, Streams
+from siaga_pbx.net.stream import SWEEP_S, Streams
 from siaga_pbx.net.tls import TlsContexts
 from siaga_pbx.net.udp import UdpSocket
 from siaga_pbx.settings import Listen

@@ -10,7 +10,6 @@ await streams.close()
 import asyncio
 import socket
 import struct
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
@@ -21,6 +20,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from siaga_pbx.net.addresses import WILDCARDS, first_listen
+from siaga_pbx.net.admission import Admission, StreamLimits
 from siaga_pbx.net.connection import Connection, Key, Stream
 from siaga_pbx.net.tls import TlsContexts
 from siaga_pbx.net.udp import open_socket
@@ -38,26 +38,6 @@ MAX_DIALS = 64
 """Connections in the making at once."""
 MAX_DIAL_WAITING = 32
 """Messages that wait for one connection to be made."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamLimits:
-    """What strangers may take. Seconds are kept to within SWEEP_S."""
-
-    connections: int = 4096
-    """At once, in and out; a descriptor and some 10 KB each, 130 KB at worst."""
-    reserved: int = 1024
-    """Of them, those that only trunks may have: strangers never use up what a caller needs."""
-    per_source: int = 256
-    """From one address that is no trunk's: an office of seats behind one NAT fits."""
-    first_message_s: float = 30.0
-    """A connection that says nothing whole in this time was no peer's."""
-    message_s: float = 30.0
-    """A message that began must be whole in this time."""
-    idle_s: float = 900.0
-    """Seats register at least every 300 s, and a trunk that is closed on dials again."""
-    dial_s: float = 5.0
-    handshake_s: float = 10.0
 
 
 class User(Protocol):
@@ -89,7 +69,6 @@ class Streams:
         self._user = user
         self._tls = tls
         self._limits = limits
-        self._is_trunk = is_trunk
         self._bound: list[Listen] = []
         self._listeners: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,9 +76,7 @@ class Streams:
         self._open: dict[int, Connection] = {}
         self._by_key: dict[Key, Connection] = {}
         self._dials: dict[Key, _Dial] = {}
-        self._admitted: dict[int, str] = {}
-        """Source of each connection that was accepted, its handshake included."""
-        self._per_source: Counter[str] = Counter()
+        self._admission = Admission(limits, is_trunk)
         self._none_open = asyncio.Event()
 
     def listen(self, listen: Listen) -> Listen:
@@ -171,7 +148,7 @@ class Streams:
         self._user.failed()
 
     def lost(self, connection: Connection) -> None:
-        self._release(connection)
+        self._admission.release(connection.number)
         flow = connection.flow
         if flow is None or self._open.pop(connection.number, None) is None:
             return
@@ -195,25 +172,23 @@ class Streams:
                 log.error("net.accept_failed", transport=kind, error=str(error))
                 await asyncio.sleep(ACCEPT_AGAIN_S)
                 continue
-            refusal = self._refusal(source[0])
-            if refusal is None:
-                self._run(self._admit(accepted, source[0], kind), "admit")
-            else:
-                _reset(accepted)
-                self._user.refused(refusal)
+            try:
+                self._decide(accepted, source[0], kind)
+            except Exception:  # noqa: BLE001 - ours, and logged: who comes next may be a caller
+                self._user.failed()
+                accepted.close()
 
-    def _refusal(self, host: str) -> str | None:
-        admitted, limits = len(self._admitted), self._limits
-        if self._is_trunk(host):
-            return "connections" if admitted >= limits.connections else None
-        if self._per_source[host] >= limits.per_source:
-            return "connections_of_source"
-        return "connections" if admitted >= limits.connections - limits.reserved else None
-
-    async def _admit(self, accepted: socket.socket, host: str, kind: Stream) -> None:
+    def _decide(self, accepted: socket.socket, host: str, kind: Stream) -> None:
+        refusal = self._admission.refusal(host)
+        if refusal is not None:
+            _reset(accepted)
+            self._user.refused(refusal)
+            return
         connection = Connection(self._next_number(), kind, self)
-        self._admitted[connection.number] = host
-        self._per_source[host] += 1
+        self._admission.admit(connection.number, host)
+        self._run(self._admit(connection, accepted, kind), "admit")
+
+    async def _admit(self, connection: Connection, accepted: socket.socket, kind: Stream) -> None:
         context = self._tls.server if kind == "tls" else None
         limit = self._limits.handshake_s if kind == "tls" else None
         try:
@@ -224,15 +199,8 @@ class Streams:
             self._user.refused("handshake")
         finally:
             if connection.flow is None:
-                self._release(connection)
+                self._admission.release(connection.number)
                 accepted.close()
-
-    def _release(self, connection: Connection) -> None:
-        host = self._admitted.pop(connection.number, None)
-        if host is not None:
-            self._per_source[host] -= 1
-            if not self._per_source[host]:
-                del self._per_source[host]
 
     # Dialling
 
