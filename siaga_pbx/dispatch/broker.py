@@ -35,7 +35,7 @@ _RESTART_S = 1.0
 _PLACES = os.pathsep.join((os.defpath, "/usr/sbin", "/usr/local/sbin", "/sbin"))  # daemons are not on everyone's PATH
 
 
-class BrokerError(Exception):
+class BrokerError(OSError):
     """The broker cannot be run; the message is one line for a person."""
 
 

@@ -16,6 +16,7 @@ from siaga_pbx.dispatch.ladder import (
     LADDER,
     RANK,
     Alarm,
+    Answer,
     Call,
     Delivered,
     Engage,
@@ -189,8 +190,8 @@ class FollowUp:
         """Whether there is such a sequence to answer to; None is the latest."""
         return sequence is None or 1 <= sequence <= self.sequence
 
-    def answered(self, state: State, sequence: int | None, now: float, reason: str = "") -> list[Output]:
-        """The agency answers: one of `ANSWERS`, to a sequence it `knows`. Repeating it changes nothing."""
+    def answered(self, state: Answer, sequence: int | None, now: float, reason: str = "") -> list[Output]:
+        """The agency answers, to a sequence it `knows`. Repeating it changes nothing."""
         sequence = self.sequence if sequence is None else sequence
         if sequence < self._round:
             return [Noted("late_answer", f"{state} to sequence {sequence}, which a new order has replaced")]
@@ -216,11 +217,13 @@ class FollowUp:
 
     # --- the centre ---------------------------------------------------------------------------------------------------
 
-    def update(self, now: float) -> list[Output]:
-        """The message has changed: its sequence is raised and has to be received. What was closed begins anew."""
+    def update(self, now: float, *, anew: bool) -> list[Output]:
+        """The message has changed: its sequence is raised and has to be received. `anew`: it was one of `CLOSED` when
+        that was decided, and begins anew.
+        """
         self._raise_sequence(now)
         outputs: list[Output] = self._lower(Alarm.FAILED)
-        if self.state in CLOSED:
+        if anew and self.state in CLOSED:
             outputs += self._lower(*Alarm)
             outputs.append(Moved(self.state, State.PENDING, ()))
             self.state, self._round = State.PENDING, self.sequence

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 
 class State(StrEnum):
@@ -23,7 +23,9 @@ class State(StrEnum):
 LADDER = (State.PUBLISHED, State.RECEIVED, State.ACCEPTED, State.EN_ROUTE, State.ON_SCENE, State.CLEARED)
 """The states whose times are kept, in order: a later one implies those before it."""
 
-ANSWERS = (State.RECEIVED, State.ACCEPTED, State.REJECTED, State.EN_ROUTE, State.ON_SCENE, State.CLEARED)
+Answer: TypeAlias = Literal[
+    State.RECEIVED, State.ACCEPTED, State.REJECTED, State.EN_ROUTE, State.ON_SCENE, State.CLEARED
+]
 """The states that an agency can answer with."""
 
 CLOSED = (State.REJECTED, State.CLEARED, State.FAILED, State.CANCELLED)

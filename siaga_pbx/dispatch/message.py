@@ -10,6 +10,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from siaga_pbx.dispatch.ladder import Answer, State
+
 MAX_PAYLOAD = 65_536  # bytes; the largest dispatch there can be is some 20 KiB
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
@@ -131,7 +133,7 @@ class Ack(Message):
     name = "ack"
 
     dispatch_id: Id
-    state: Literal["received", "accepted", "rejected", "en_route", "on_scene", "cleared"]
+    state: Answer
     at: Annotated[str, Field(max_length=64)] = Field(
         description="when, by the agency's clock; recorded, never judged", examples=["2026-11-24T00:00:00.000Z"]
     )
@@ -141,7 +143,7 @@ class Ack(Message):
 
     @model_validator(mode="after")
     def _reason_only_with_rejected(self) -> Self:
-        if self.reason and self.state != "rejected":
+        if self.reason and self.state is not State.REJECTED:
             raise ValueError(f"reason: only with rejected, not with {self.state}")
         return self
 

@@ -119,7 +119,8 @@ class Bus:
 
     `settings()` is asked at each attempt. `presence(online)` gives the retained message that tells whether this end is
     there; the one for False is also the will. `on_message(topic, payload)` is awaited before the next one is taken;
-    `on_connection(connected, reason)` is called at each change, and at each further attempt that fails.
+    `on_connection(connected, reason)` is called at each change, and at each further attempt that fails; there is no
+    reason when this end has left by its own wish.
     """
 
     def __init__(
@@ -192,11 +193,14 @@ class Bus:
             try:
                 await self._connect()
                 reason = self._broken
-            except (aiomqtt.MqttError, OSError, ValueError) as error:
+            except (aiomqtt.MqttError, OSError) as error:
                 reason = str(error.__cause__ or error) or type(error).__name__
+            except Exception as error:  # whatever it is, the next attempt may do better
+                log.exception("broker connection failed")
+                reason = repr(error)
             if reason:
                 log.warning("broker lost", reason=reason)
-            self._on_connection(False, reason or "disconnected")
+            self._on_connection(False, reason)
             failures = 0 if loop.time() - began >= _STABLE_S else failures + 1
             if reason and not self._closing:
                 with suppress(TimeoutError):

@@ -1,0 +1,117 @@
+"""`siaga-pbx agency ID`: the receiving end, as a terminal program that a fire station can leave running.
+
+Whatever arrives is answered "received" at once by the machine; the rest is for people, by key, or for --auto in a drill.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from siaga_pbx.config import Agency, AgencyEnd
+from siaga_pbx.dispatch.agency_auto import Auto
+from siaga_pbx.dispatch.agency_book import Entry, News
+from siaga_pbx.dispatch.agency_screen import Screen, in_a_line
+from siaga_pbx.dispatch.ladder import Answer, State
+from siaga_pbx.dispatch.station import Listener, Station, state_file_of
+
+
+class UnknownAgency(Exception):
+    """The configuration has no such agency; the message is one line for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class AutoAnswers:
+    """For drills. `pace` multiplies how long people take: 0 answers at once. `until`: the last state."""
+
+    pace: float = 1.0
+    until: Answer = State.CLEARED
+
+
+def run(
+    end: AgencyEnd,
+    agency_id: str,
+    *,
+    auto: AutoAnswers | None = None,
+    by: str | None = None,
+    state_file: Path | None = None,
+) -> int:
+    """Runs until `q`, SIGINT or SIGTERM; the exit code. On a terminal it has a screen, else it prints a line for each.
+
+    `by` signs the answers, by default with the agency's name. Raises UnknownAgency; OSError for the state file.
+    """
+    agency = next((one for one in end.agencies if one.id == agency_id), None)
+    if agency is None:
+        known = ", ".join(one.id for one in end.agencies)
+        raise UnknownAgency(f"no agency {agency_id!r} in {end.path}: {known}")
+    file = state_file or state_file_of(end.centre_id, agency_id)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_run(end, agency, auto, by or agency.name or agency_id, file))
+    return 0
+
+
+async def _run(end: AgencyEnd, agency: Agency, auto: AutoAnswers | None, by: str, file: Path) -> None:
+    station = Station(end, agency.id, file, by)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_ in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signal_, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        if auto is not None:
+            answering = Auto(station, random.Random(), auto.pace, auto.until)  # noqa: S311  no secret is made of it
+            stack.push_async_callback(answering.close)
+            station.listeners.append(answering)
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            stack.enter_context(_on_screen(station, f"{agency.name or agency.id} at {end.centre_id}", stop))
+        else:
+            station.listeners.append(_Lines())
+        stack.push_async_callback(station.close)
+        station.start()
+        await stop.wait()
+
+
+@contextlib.contextmanager
+def _on_screen(station: Station, title: str, stop: asyncio.Event) -> Iterator[None]:
+    """The screen, kept fresh, and its keys, until it is left."""
+    # What the screen does not show would only tear it.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    screen = Screen(station, title)
+    loop = asyncio.get_running_loop()
+
+    def pressed() -> None:
+        screen.read_keys()
+        if screen.quitting:
+            stop.set()
+
+    station.listeners.append(screen)
+    with screen.shown():
+        loop.add_reader(sys.stdin.fileno(), pressed)
+        try:
+            yield
+        finally:
+            loop.remove_reader(sys.stdin.fileno())
+
+
+class _Lines(Listener):
+    """A line on stdout for each thing that happens."""
+
+    def hear(self, news: News, entry: Entry) -> None:
+        self._print(in_a_line(news, entry))
+
+    def refused(self, reason: str) -> None:
+        self._print(f"refused {reason}")
+
+    def connection(self, connected: bool, reason: str) -> None:
+        self._print("connected" if connected else f"disconnected {reason}".rstrip())
+
+    def _print(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # nobody reads any more
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()

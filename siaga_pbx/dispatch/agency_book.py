@@ -1,0 +1,162 @@
+"""What an agency's end knows: its dispatches, how far each has come, and the answers not sent yet. Does no I/O.
+
+A dispatch is known by its id; `sequence` tells a new version from a repetition. Whatever comes, the answer is the
+dispatch's present state, so a centre that missed an answer learns it from the next one.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+
+from pydantic import BaseModel, ConfigDict
+
+from siaga_pbx.dispatch.ladder import RANK, Answer, State
+from siaga_pbx.dispatch.message import Ack, Dispatch, Kind
+
+KEPT = 200
+"""Dispatches remembered; closed ones are forgotten first."""
+
+UNSENT = 2000
+"""Answers that wait for the broker. Beyond, the oldest are lost: a later one implies it, or a repetition asks again."""
+
+
+class News(Enum):
+    """What a message is to the people here."""
+
+    NEW = "new"
+    UPDATE = "update"
+    CANCEL = "cancel"
+    REMINDER = "reminder"
+    """A repetition of what nobody here has answered yet: ring again."""
+    REPETITION = "repetition"
+    """A repetition of what is answered, or an older version: nothing to show."""
+
+
+class NotPossible(Exception):
+    """The dispatch cannot go into this state any more; the message says why."""
+
+
+class Entry(BaseModel):
+    """One dispatch at this agency. `history`: its states and when they were entered, by this end's clock."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message: Dispatch
+    state: Answer
+    reason: str | None = None
+    history: tuple[tuple[State, str], ...] = ()
+
+    @property
+    def cancelled(self) -> bool:
+        return self.message.type is Kind.CANCEL
+
+    @property
+    def closed(self) -> bool:
+        """Nothing is left to do here."""
+        return self.cancelled or self.state in (State.REJECTED, State.CLEARED)
+
+
+class Saved(BaseModel):
+    """The book as its file holds it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    entries: tuple[Entry, ...] = ()
+    unsent: tuple[Ack, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Who answers, and when (UTC text)."""
+
+    by: str
+    at: str
+
+
+class Book:
+    """Feed it what comes in; send what is `unsent`, in order, and `confirm` each once the broker has it."""
+
+    def __init__(self, saved: Saved | None = None) -> None:
+        saved = saved or Saved()
+        self._entries = {entry.message.dispatch_id: entry for entry in saved.entries}
+        self._unsent: deque[Ack] = deque(saved.unsent, maxlen=UNSENT)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All that are remembered, oldest first."""
+        return tuple(self._entries.values())
+
+    @property
+    def unsent(self) -> Ack | None:
+        """The next answer to send."""
+        return self._unsent[0] if self._unsent else None
+
+    def get(self, dispatch_id: str) -> Entry | None:
+        return self._entries.get(dispatch_id)
+
+    def saved(self) -> Saved:
+        """For the file."""
+        return Saved(entries=self.entries, unsent=tuple(self._unsent))
+
+    def receive(self, message: Dispatch, signature: Signature) -> tuple[News, Entry]:
+        """Takes a dispatch in, and answers it. Returns what it is to the people here, and how it stands."""
+        known = self._entries.get(message.dispatch_id)
+        if known is not None and message.sequence <= known.message.sequence:
+            self._answer(known, signature)
+            waits = known.state is State.RECEIVED and message.sequence == known.message.sequence
+            return News.REMINDER if waits and not known.cancelled else News.REPETITION, known
+        if known is None or (known.closed and message.type is not Kind.CANCEL):
+            # A new version of what was closed here asks these people anew.
+            history = known.history if known else ()
+            entry = Entry(message=message, state=State.RECEIVED, history=(*history, (State.RECEIVED, signature.at)))
+            news = News.CANCEL if message.type is Kind.CANCEL else News.NEW
+        else:
+            entry = known.model_copy(update={"message": message})
+            news = News.CANCEL if message.type is Kind.CANCEL else News.UPDATE
+        self._keep(entry)
+        self._answer(entry, signature)
+        return news, entry
+
+    def enter(self, dispatch_id: str, state: Answer, signature: Signature, reason: str | None = None) -> Entry:
+        """A person, or a machine for them, says how far it is. Raises NotPossible: states never go back."""
+        entry = self._entries.get(dispatch_id)
+        if entry is None:
+            raise NotPossible("no such dispatch")
+        takes_back = {entry.state, state} == {State.ACCEPTED, State.REJECTED}
+        if RANK[state] <= RANK[entry.state] and not takes_back:
+            raise NotPossible(f"it is {entry.state} already")
+        changed = {"state": state, "reason": reason, "history": (*entry.history, (state, signature.at))}
+        entry = entry.model_copy(update=changed)
+        self._keep(entry)
+        self._answer(entry, signature)
+        return entry
+
+    def restate(self, signature: Signature, dispatch_id: str | None = None) -> None:
+        """Answers one dispatch, or all that are open, once more: for a broker or a centre that may have missed it."""
+        waiting = {ack.dispatch_id for ack in self._unsent}
+        for id, entry in self._entries.items():
+            if id not in waiting and (id == dispatch_id or (dispatch_id is None and not entry.closed)):
+                self._answer(entry, signature)
+
+    def confirm(self, ack: Ack) -> None:
+        """The broker has this answer."""
+        if self._unsent and self._unsent[0] == ack:
+            self._unsent.popleft()
+
+    def _answer(self, entry: Entry, signature: Signature) -> None:
+        self._unsent.append(
+            Ack(
+                dispatch_id=entry.message.dispatch_id,
+                state=entry.state,
+                at=signature.at,
+                by=signature.by,
+                reason=entry.reason if entry.state is State.REJECTED else None,
+                sequence=entry.message.sequence,
+            )
+        )
+
+    def _keep(self, entry: Entry) -> None:
+        self._entries[entry.message.dispatch_id] = entry
+        while len(self._entries) > KEPT:
+            closed = (id for id, one in self._entries.items() if one.closed)
+            del self._entries[next(closed, next(iter(self._entries)))]

@@ -1,0 +1,175 @@
+"""An agency's end, without a face: takes dispatches in, keeps them in a file, answers them, tells that it is there."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+
+from siaga_pbx.config import AgencyEnd
+from siaga_pbx.dispatch.agency_book import Book, Entry, News, Saved, Signature
+from siaga_pbx.dispatch.broker import EMBEDDED, read_access, write_private
+from siaga_pbx.dispatch.ladder import Answer
+from siaga_pbx.dispatch.message import Dispatch, PayloadError, Presence
+from siaga_pbx.dispatch.mqtt import Bus, BusSettings, NotPublished, Outgoing
+from siaga_pbx.dispatch.topics import Topics
+from siaga_pbx.records.times import utc_now
+
+log = structlog.get_logger(__name__)
+
+_RETRY_S = 1.0
+
+
+def state_file_of(centre: str, agency: str) -> Path:
+    """Where an agency's end keeps its book: the unit's StateDirectory, else the user's own state folder."""
+    if unit := os.environ.get("STATE_DIRECTORY"):
+        folder = Path(unit.split(":")[0])
+    else:
+        folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "siaga-pbx"
+    return folder / f"agency-{centre}-{agency}.json"
+
+
+class Listener:
+    """Who wants to know what comes in; each method may be left as it is."""
+
+    def hear(self, news: News, entry: Entry) -> None:
+        """A dispatch came, and this is how it stands now."""
+
+    def refused(self, reason: str) -> None:
+        """Something came that is no dispatch for this agency, or could not be kept."""
+
+    def connection(self, connected: bool, reason: str) -> None:
+        """The broker came or went."""
+
+
+class Station:
+    """One agency's end. `by` signs its answers. The state file is 0600: it holds what callers said."""
+
+    def __init__(
+        self,
+        end: AgencyEnd,
+        agency: str,
+        state_file: Path,
+        by: str,
+        utc: Callable[[], str] = utc_now,
+    ) -> None:
+        self.agency, self.centre = agency, end.centre_id
+        self._end, self._file, self._by, self._utc = end, state_file, by, utc
+        self.listeners: list[Listener] = []
+        self._topics = Topics(end.mqtt.prefix)
+        self._bus = Bus(self._bus_settings, self._presence, self._on_message, self._on_bus)
+        self._wake = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
+        self.book = Book()
+
+    @property
+    def connected(self) -> bool:
+        return self._bus.connected
+
+    def start(self) -> None:
+        """Reads the state file and keeps a connection. Raises OSError when the file cannot be read or its folder made."""
+        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.book = Book(_read(self._file))
+        self._bus.start()
+        self._sender = asyncio.create_task(self._send(), name="answers")
+
+    async def close(self) -> None:
+        """Says that nobody is here any more. What is not sent is sent at the next start."""
+        await self._bus.close()
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.wait({self._sender})
+
+    def enter(self, dispatch_id: str, state: Answer, reason: str | None = None) -> Entry:
+        """The people here say how far they are. Raises NotPossible."""
+        entry = self.book.enter(dispatch_id, state, self._signature(), reason)
+        self._save()
+        return entry
+
+    def restate(self, dispatch_id: str) -> None:
+        """Tells the centre once more how far this one is."""
+        self.book.restate(self._signature(), dispatch_id)
+        self._save()
+
+    # --- the bus ------------------------------------------------------------------------------------------------------
+
+    def _bus_settings(self) -> BusSettings:
+        mqtt, topics = self._end.mqtt, self._topics
+        if mqtt.broker == EMBEDDED:
+            access = read_access(self._end.path)
+            login = {"username": self.agency, "password": access.users.get(self.agency)}
+            mqtt = mqtt.model_copy(update={"broker": access.url, **login})
+        client_id = f"siaga-{mqtt.prefix.replace('/', '.')}-agency-{self.agency}"
+        return BusSettings.of(mqtt, client_id, topics.presence(self.agency), topics.dispatch(self.agency))
+
+    def _presence(self, online: bool) -> bytes:
+        state = Presence(schema=1, agency=self.agency, state="online" if online else "offline", at=self._utc())
+        return state.encode()
+
+    def _on_bus(self, connected: bool, reason: str) -> None:
+        if connected:
+            self.book.restate(self._signature())
+            self._wake.set()
+        for listener in self.listeners:
+            listener.connection(connected, reason)
+
+    async def _on_message(self, topic: str, payload: bytes) -> None:
+        """Takes a dispatch in. It is in the file before the broker is told that it arrived."""
+        try:
+            message = Dispatch.parse(payload)
+        except PayloadError as error:
+            self._refuse(str(error))
+            return
+        if (message.agency, message.centre) != (self.agency, self.centre):
+            self._refuse(f"for agency {message.agency} of centre {message.centre}")
+            return
+        news, entry = self.book.receive(message, self._signature())
+        self._save()
+        for listener in self.listeners:
+            listener.hear(news, entry)
+
+    def _refuse(self, reason: str) -> None:
+        log.warning("message refused", reason=reason)
+        for listener in self.listeners:
+            listener.refused(reason)
+
+    async def _send(self) -> None:
+        """Sends the answers, in order, each until the broker has it."""
+        while True:
+            await self._wake.wait()
+            ack = self.book.unsent
+            if ack is None or not self._bus.connected:
+                self._wake.clear()
+                continue
+            try:
+                await self._bus.publish(Outgoing(self._topics.ack(self.agency), ack.encode()))
+            except NotPublished as error:
+                log.warning("answer not sent", reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+            else:
+                self.book.confirm(ack)
+
+    # --- the book -----------------------------------------------------------------------------------------------------
+
+    def _signature(self) -> Signature:
+        return Signature(self._by, self._utc())
+
+    def _save(self) -> None:
+        """What fails here is told and no more: a full disk must not keep a dispatch from the people."""
+        self._wake.set()
+        try:
+            write_private(self._file, self.book.saved().model_dump_json())
+        except OSError as error:
+            self._refuse(f"{self._file} cannot be written: {error.strerror}")
+
+
+def _read(file: Path) -> Saved:
+    try:
+        return Saved.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return Saved()
+    except ValidationError:  # cut off, or of another version: kept for a person to see, and begun anew
+        file.replace(file.with_name(f"{file.name}.unreadable"))
+        return Saved()
