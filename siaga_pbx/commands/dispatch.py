@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -12,6 +13,10 @@ from siaga_pbx.commands.failures import Failed, Misused
 from siaga_pbx.commands.running import running_daemon
 from siaga_pbx.config import Config
 from siaga_pbx.web.centre import DispatchRequest
+
+if TYPE_CHECKING:
+    from siaga_pbx.dispatch.dispatcher import Dispatcher
+    from siaga_pbx.dispatch.order import Order, Receipt
 
 
 def dispatch(file: Path | None, call_id: str, asked: Row) -> int:
@@ -52,7 +57,7 @@ def _commit(config: Config, call_id: str, request: DispatchRequest) -> tuple[str
         try:
             # Calls that a crash left open are the daemon's to close, or to take over, when it starts.
             store.open(keep=[str(call["id"]) for call in reader.calls(ended=False)])
-            receipt = asyncio.run(Dispatcher(config, store, reader, Clock()).dispatch(order))
+            receipt = asyncio.run(_take(Dispatcher(config, store, reader, Clock()), order))
         except StoreInUse as error:
             raise Failed("a daemon runs but does not answer over HTTP yet: try again") from error
         except (OrderRefused, RecordsError) as error:
@@ -60,3 +65,11 @@ def _commit(config: Config, call_id: str, request: DispatchRequest) -> tuple[str
         finally:
             store.close()
     return receipt.incident_id, receipt.dispatch_ids
+
+
+async def _take(dispatcher: "Dispatcher", order: "Order") -> "Receipt":
+    """Not started, so it speaks to no broker: it commits, and that is all."""
+    try:
+        return await dispatcher.dispatch(order)
+    finally:
+        await dispatcher.close()

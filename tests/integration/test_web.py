@@ -26,6 +26,7 @@ from siaga_pbx.records.errors import StoreUnavailable
 from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.reader import Reader
 from siaga_pbx.records.store import Store
+from siaga_pbx.records.verify import verify
 from siaga_pbx.web.app import create_app
 from siaga_pbx.web.server import HttpServer
 from siaga_pbx.web.token import load_or_create
@@ -372,6 +373,69 @@ def test_a_dispatch_through_the_running_daemon(recorded: Site) -> None:
             refused = await recorded.command("dispatch", recorded.calls[0], "--category", "fire")
             assert refused.err == f"siaga-pbx: {recorded.folder}/siaga.token: No such file or directory\n"
             assert len(centre.orders) == 1
+
+    running(check)
+
+
+def test_a_dispatch_while_no_daemon_runs_is_committed_for_its_start(recorded: Site) -> None:
+    async def check() -> None:
+        call = recorded.calls[1]
+        order = ("--category", "fire", "--note", "Kebakaran", "--address", "Jl. 1")
+        sent = await recorded.command("dispatch", call, *order)
+        assert (sent.code, sent.err, sent.out.count("\n")) == (0, "", 1)
+        assert "when the daemon starts" in sent.out
+        with Reader(recorded.database) as reader:
+            (incident,) = reader.incidents(call_id=call)
+            (dispatch,) = reader.dispatches(call_id=call)
+            (outbox,) = reader.outbox()
+        assert (incident["category"], incident["note"], incident["address"]) == ("fire", "Kebakaran", "Jl. 1")
+        assert (dispatch["agency"], dispatch["state"]) == ("damkar", "pending")
+        assert outbox["dispatch_id"] == dispatch["id"]
+        assert str(incident["id"]) in sent.out
+        assert str(dispatch["id"]) in sent.out
+        for arguments, said in (
+            (("019aaaaa", "--category", "fire"), "019aaaaa"),
+            ((call, "--category", "storm"), "storm"),
+            ((call, "--category", "fire", "--note", "x" * 2001), "--note"),
+        ):
+            refused = await recorded.command("dispatch", *arguments)
+            assert refused.code in (1, 2)
+            assert said in refused.err
+            assert refused.err.count("\n") == 1
+        with Reader(recorded.database) as reader:
+            assert len(reader.incidents()) == 2
+            assert len(reader.outbox()) == 1
+        assert verify(recorded.database) == []
+
+    running(check)
+
+
+def test_a_dispatch_while_a_daemon_is_starting_is_not_committed_behind_its_back(recorded: Site) -> None:
+    async def check() -> None:
+        store = Store(recorded.database)
+        store.open()
+        try:
+            refused = await recorded.command("dispatch", recorded.calls[1], "--category", "fire")
+        finally:
+            store.close()
+        assert refused.code == 1
+        assert "try again" in refused.err
+
+    running(check)
+
+
+def test_a_dispatch_while_no_daemon_runs_leaves_the_calls_of_a_crash_to_the_daemon(recorded: Site) -> None:
+    async def check() -> None:
+        call = new_id()
+        store = Store(recorded.database)
+        store.open()
+        store.commit([Insert("call", {"id": call, "received_at": "2026-03-24T08:00:00.000Z"})]).result()
+        store.close()
+        assert (await recorded.command("dispatch", call, "--category", "fire")).code == 0
+        with Reader(recorded.database) as reader:
+            row = reader.call(call)
+        assert row is not None
+        assert row["outcome"] is None
 
     running(check)
 
