@@ -1,6 +1,6 @@
 """`siaga-pbx agency ID`: the receiving end, as a terminal program that a fire station can leave running.
 
-Whatever arrives is answered "received" at once by the machine; the rest is for people, by key, or for --auto in a drill.
+The machine answers each arrival with "received"; the rest is for people, by key, or in a drill for --auto.
 """
 
 import asyncio
@@ -64,6 +64,7 @@ async def _run(end: AgencyEnd, agency: Agency, auto: AutoAnswers | None, by: str
     for signal_ in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signal_, stop.set)
     async with contextlib.AsyncExitStack() as stack:
+        answering = None
         if auto is not None:
             answering = Auto(station, random.Random(), auto.pace, auto.until)  # noqa: S311  no secret is made of it
             stack.push_async_callback(answering.close)
@@ -71,9 +72,12 @@ async def _run(end: AgencyEnd, agency: Agency, auto: AutoAnswers | None, by: str
         if sys.stdin.isatty() and sys.stdout.isatty():
             stack.enter_context(_on_screen(station, f"{agency.name or agency.id} at {end.centre_id}", stop))
         else:
+            structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
             station.listeners.append(_Lines())
         stack.push_async_callback(station.close)
         station.start()
+        if answering is not None:
+            answering.take_up()
         await stop.wait()
 
 

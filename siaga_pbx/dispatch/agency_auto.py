@@ -29,11 +29,19 @@ class Auto(Listener):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def hear(self, news: News, entry: Entry) -> None:
-        """A new dispatch is answered from its beginning; what was open at the start is taken up where it stands."""
         if news is News.NEW:
-            task = asyncio.create_task(self._answer(entry.message.dispatch_id))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(entry)
+
+    def take_up(self) -> None:
+        """Goes on with what an earlier run left open."""
+        for entry in self._station.book.entries:
+            if not entry.closed:
+                self._begin(entry)
+
+    def _begin(self, entry: Entry) -> None:
+        task = asyncio.create_task(self._answer(entry.message.dispatch_id))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         for task in self._tasks:

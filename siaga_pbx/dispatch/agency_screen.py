@@ -43,7 +43,7 @@ _UP, _DOWN, _ENTER, _ESCAPE, _ERASE = "\x1b[A", "\x1b[B", ("\r", "\n"), "\x1b", 
 
 
 class Screen(Listener):
-    """The list of dispatches, newest first, the chosen one in full, and what the keys do."""
+    """The list of dispatches, what is open and new first, the chosen one in full, and what the keys do."""
 
     def __init__(
         self, station: Station, title: str, console: Console | None = None, zone: tzinfo | None = None
@@ -76,7 +76,9 @@ class Screen(Listener):
         """Rings for what people have to see, and shows it."""
         if news is not News.REPETITION:
             self._console.bell()
-            self._chosen = entry.message.dispatch_id
+            # A key that is on its way must not answer for another dispatch than the one it was meant for.
+            if self._reason is None and (self._entry is None or self._entry.state is not State.RECEIVED):
+                self._chosen = entry.message.dispatch_id
             self._line = f"{news.value}: {entry.message.category}"
         self.refresh()
 
@@ -149,7 +151,8 @@ class Screen(Listener):
 
     @property
     def _newest(self) -> list[Entry]:
-        return list(reversed(self._station.book.entries))[:_SHOWN]
+        newest = list(reversed(self._station.book.entries))
+        return sorted(newest, key=lambda entry: entry.closed)[:_SHOWN]
 
     @property
     def _entry(self) -> Entry | None:

@@ -97,7 +97,7 @@ def changes_of(
                 events.append(event_of(followed, utc, kind, told | {"detail": detail}))
             case _:
                 pass
-    return [Update("dispatch", followed.id, row), *events] if row else events
+    return [*events, Update("dispatch", followed.id, row)] if row else events
 
 
 def escalated(followed: Followed, utc: str, step: Escalated) -> Event:

@@ -69,7 +69,7 @@ class Station:
         return self._bus.connected
 
     def start(self) -> None:
-        """Reads the state file and keeps a connection. Raises OSError when the file cannot be read or its folder made."""
+        """Reads the state file and keeps a connection. Raises OSError when the file cannot be read."""
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.book = Book(_read(self._file))
         self._bus.start()
