@@ -54,7 +54,10 @@ class Byes:
         leg.acks[dialog.remote_tag, cseq] = self._refuse(dialog, cseq, now)
 
     def refuse_stray(self, response: Response, way: Way, now: float) -> None:
-        """A 2xx of a peer that we know to an INVITE that we know no more (before a restart, or long ago cancelled)."""
+        """A 2xx of a peer that we know to an INVITE that we know no more: of before a restart, or long ago cancelled.
+
+        If it is a late copy in a dialog that lives, the ACK is all it gets.
+        """
         dialog = Dialog(
             call_id=response.call_id,
             local_tag=response.from_.tag or "",
@@ -66,7 +69,11 @@ class Byes:
             local_cseq=response.cseq.number,
         )
         dialog.establish(response)
-        self._refuse(dialog, response.cseq.number, now)
+        leg = self._core.dialogs.get(dialog.local_tag)
+        if leg is not None and leg.dialog.is_same(dialog):
+            self._core.send_ack(leg.dialog.request("ACK", response.cseq.number), leg.dialog.way)
+        else:
+            self._refuse(dialog, response.cseq.number, now)
 
     def _refuse(self, dialog: Dialog, cseq: int, now: float) -> bytes:
         ack = self._core.send_ack(dialog.request("ACK", cseq), dialog.way)

@@ -68,6 +68,9 @@ class Dialog:
     def is_ourselves(self, uri: Uri) -> bool:
         return (uri.host, uri.port or 5060) == self.contact
 
+    def is_same(self, other: "Dialog") -> bool:
+        return (self.call_id, self.local_tag, self.remote_tag) == (other.call_id, other.local_tag, other.remote_tag)
+
     def early(self, response: Response) -> None:
         """A provisional response with a To tag: an early dialog (RFC 3261 12.1.2); the latest fork is kept."""
         tag = response.to.tag

@@ -108,8 +108,12 @@ class Offers:
         leg.calling = core.send_invite(request, dialog.way, answer, now)
 
     def _answered(self, leg: Leg, cseq: int, sdp: Sdp, response: Response | Lost, now: float) -> None:
+        if isinstance(response, Response) and response.status < 200:
+            if leg.calling is not None:
+                leg.calling.limit(now)  # nobody has to pick up a phone for this
+            return
         if isinstance(response, Response) and response.status < 300:
-            if response.status >= 200 and not self._acks.send_again(leg, response, cseq):
+            if not self._acks.send_again(leg, response, cseq):
                 self._success(leg, cseq, response, now)
             return
         leg.calling = None

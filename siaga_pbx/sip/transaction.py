@@ -26,7 +26,7 @@ class State(Enum):
 
 
 class Timer(Enum):
-    """The timers of RFC 3261 and RFC 6026 by their letters; CANCELLED is that of RFC 3261 9.1."""
+    """The timers of RFC 3261 and RFC 6026 by their letters; LIMIT is ours, see `limit`."""
 
     A = auto()
     B = auto()
@@ -40,7 +40,7 @@ class Timer(Enum):
     K = auto()
     L = auto()
     M = auto()
-    CANCELLED = auto()
+    LIMIT = auto()
 
 
 class Lost(Enum):
@@ -154,16 +154,16 @@ class InviteClient(Transaction):
         self._enter(State.TERMINATED)
         return [Deliver(Lost.NO_WAY)]
 
-    def cancel(self, now: float) -> None:
-        """A CANCEL went out: without a final response in 64*T1 the call counts as cancelled (RFC 3261 9.1)."""
-        if self.state is State.PROCEEDING:
-            self._enter(State.PROCEEDING, {Timer.CANCELLED: now + self.timers.give_up})
+    def limit(self, now: float) -> None:
+        """PROCEEDING lasts no more than 64*T1 from now: a CANCEL is out (RFC 3261 9.1), or no person is waited for."""
+        if self.state is State.PROCEEDING and not self.deadlines:
+            self._enter(State.PROCEEDING, {Timer.LIMIT: now + self.timers.give_up})
 
     def expire(self, now: float) -> list[Step]:
         match self._due(now):
             case Timer.A:
                 return self._send_again(Timer.A, now, 2 * self.interval)
-            case Timer.B | Timer.CANCELLED:
+            case Timer.B | Timer.LIMIT:
                 self._enter(State.TERMINATED)
                 return [Deliver(Lost.SILENCE)]
             case Timer.D | Timer.M:

@@ -123,7 +123,7 @@ class Uac:
 
     def _send_cancel(self, leg: Leg, calling: InviteClient, now: float) -> None:
         leg.cancelled = True
-        calling.cancel(now)
+        calling.limit(now)
         self._core.deadlines.watch(calling)
         request = cancel_for(calling.request)
         if leg.reason is not None:

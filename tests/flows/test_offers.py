@@ -283,6 +283,16 @@ def test_an_offer_that_nobody_answers_leaves_the_session() -> None:
     assert bench.event(OfferRefused) == OfferRefused(leg, 408)
 
 
+def test_an_offer_that_is_never_finally_answered_is_given_up() -> None:
+    bench, peer, leg = caller()
+    bench.do(bench.stack.offer(leg, OUR_SDP, bench.now))
+    peer.answer(bench.request("INVITE"), 100)
+    bench.advance(33)
+    assert bench.event(OfferRefused) == OfferRefused(leg, 408)
+    peer.send(peer.request("INVITE", sdp=HOLD))
+    bench.event(Offered)
+
+
 def test_a_peer_that_knows_the_dialog_no_more_ends_the_leg() -> None:
     bench, peer, leg = caller()
     bench.do(bench.stack.offer(leg, OUR_SDP, bench.now))

@@ -281,6 +281,18 @@ def test_a_cancel_that_nobody_answers_ends_as_487_after_64_t1() -> None:
     assert bench.event(Failed) == Failed("leg", 487, None)
 
 
+def test_a_200_that_comes_again_after_the_transaction_is_forgotten_does_not_end_the_call() -> None:
+    bench = registered()
+    phone = Peer(bench, SEAT)
+    invite = talking(bench, phone)
+    bench.advance(33)
+    phone.answer(invite, 200, ANSWER)
+    ack = bench.request("ACK")
+    assert (ack.cseq.number, ack.to.tag) == (invite.cseq.number, "theirs")
+    assert bench.events == []
+    assert "leg" in bench.stack._core.legs
+
+
 # Forks (RFC 3261 13.2.2.4)
 
 

@@ -174,7 +174,7 @@ def test_a_cancel_repeats_the_invite_without_a_to_tag() -> None:
 def test_a_cancelled_invite_without_a_final_response_is_over_after_64_t1() -> None:
     machine = _invite_client()
     machine.receive(_response(180), 1.0)
-    machine.cancel(5.0)
+    machine.limit(5.0)
     machine.receive(_response(180), 6.0)
     assert _run(machine, 100) == [(37.0, Deliver(Lost.SILENCE))]
 
