@@ -198,11 +198,14 @@ def agency(
     agency_id: Annotated[str, typer.Argument(metavar="ID", help="An [[agency]] of the configuration.")],
     config: Config = None,
     auto: Annotated[bool, typer.Option("--auto", help="Answer by itself, for drills.")] = False,
+    pace: Annotated[float, typer.Option("--pace", metavar="X", min=0, help="With --auto: X times as slowly.")] = 1.0,
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who signs the answers.")] = None,
+    state: Annotated[Path | None, typer.Option("--state", metavar="FILE", help="Where it remembers them.")] = None,
 ) -> int:
     """The agency's end: shows dispatches, answers by key."""
     from siaga_pbx.commands import agency
 
-    return agency.agency(config, agency_id, auto)
+    return agency.agency(config, agency_id, agency.Answering(auto, pace, by), state)
 
 
 @app.command()

@@ -41,8 +41,13 @@ def load_config(given: Path | None) -> Config:
     try:
         return config.load(config_path(given))
     except ConfigErrors as error:
-        more = len(error.errors) - 1
-        raise Failed(f"{error.errors[0]}" + (f" ({more} more: siaga-pbx check-config)" if more else "")) from error
+        raise reported(error) from error
+
+
+def reported(error: ConfigErrors) -> Failed:
+    """The errors of a configuration in one line."""
+    more = len(error.errors) - 1
+    return Failed(f"{error.errors[0]}" + (f" ({more} more: siaga-pbx check-config)" if more else ""))
 
 
 def zone_of(config: Config) -> ZoneInfo:

@@ -12,17 +12,17 @@ from siaga_pbx.config import ConfigErrors
 def run(file: Path | None) -> int:
     """The daemon."""
     path = config_path(file)
-    from siaga_pbx import app
+    from siaga_pbx.app import run as run_daemon
 
-    return app.run(path)
+    return run_daemon(path)
 
 
 def media(file: Path | None, index: int) -> int:
     """One media worker."""
     config = load_config(file)
-    from siaga_pbx.media import worker
+    from siaga_pbx.media.worker import run_worker
 
-    return worker.run_worker(config, index)
+    return run_worker(config, index)
 
 
 def check_config(file: Path | None) -> int:
