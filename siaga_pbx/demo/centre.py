@@ -19,7 +19,7 @@ TRUNK = "127.0.0.2"
 SEATS = {"101": "Meja 1", "102": "Meja 2"}
 AGENCIES = {"damkar": "Dinas Pemadam Kebakaran", "psc119": "Public Safety Center 119"}
 QUEUE = "ring_s = 12\nrest_s = 5\nwrap_up_s = 1"
-_START_S = 20.0
+_START_S = 60.0
 
 _CONFIG = """\
 [centre]
@@ -155,6 +155,11 @@ class Centre:
     def post(self, path: str, body: dict[str, object]) -> Any:
         return self._request("POST", path, body)
 
+    @property
+    def command(self) -> list[str]:
+        """`siaga-pbx`, of this very Python."""
+        return [sys.executable, "-m", "siaga_pbx"]
+
     def password(self, seat: str) -> str:
         return f"demo-{seat}"
 
@@ -190,7 +195,7 @@ class Centre:
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
         with log.open("ab") as sink:
             process = subprocess.Popen(  # noqa: S603 - ourselves
-                [sys.executable, "-m", "siaga_pbx", *arguments],
+                [*self.command, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
