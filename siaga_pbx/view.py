@@ -79,7 +79,7 @@ class View:
         return web.Reloaded(restart=await self._reload())
 
     async def dispatch(self, order: web.DispatchOrder) -> web.DispatchReceipt:
-        asked = Order(order.call_id, order.category, order.note, order.address, order.people)
+        asked = Order(order.call_id, order.category, order.note, order.address, order.people, protected=order.protected)
         try:
             receipt = await self._parts.dispatcher.dispatch(asked)
         except UnknownCall as error:

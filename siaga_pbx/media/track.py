@@ -50,7 +50,9 @@ class Track:
         clock = (now - self._start) * RATE
         position = ((timestamp + self._offset + _HALF) & 0xFFFFFFFF) - _HALF
         ahead = position - clock
-        if not -LEAP < ahead < LEAP:
+        if not -LEAP < ahead < LEAP or position < self.base:
+            # A leap; or a far side so slow that its audio would lie in what is on disk already. What was said counts
+            # more than when: it is put where the clock is now, and `_correct` mends it if that was a passing stall.
             position = self._anchor(timestamp, clock)
         elif ahead > self._best:
             self._best = ahead
