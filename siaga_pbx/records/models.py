@@ -1,10 +1,11 @@
 """The tables. `call`, `event`, `incident` and `dispatch` are contract: other programs read them by these names.
 
 Times are text, UTC, always `2026-11-24T00:00:00.000Z`; ids are UUIDv7. Columns that hold JSON hold it as text, so that
-what was hashed is what is stored. The schema is made by the migrations; a test compares it with these models.
+what was hashed is what is stored. Defaults are the database's own, for the writer runs plain statements. The schema is
+made by the migrations; a test compares it with these models.
 """
 
-from sqlalchemy import Index, Table, Text, UniqueConstraint, false, text
+from sqlalchemy import Boolean, Column, Index, Integer, Table, Text, UniqueConstraint, false, text
 from sqlmodel import Field, SQLModel
 
 _OF_CALLS = text("call_id IS NOT NULL")
@@ -81,7 +82,7 @@ class IncidentRow(SQLModel, table=True):
     lat: float | None = None
     lon: float | None = None
     people: int | None = None
-    protected: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    protected: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
     opened_at: str
     closed_at: str | None = None
     status: str
@@ -106,7 +107,7 @@ class DispatchRow(SQLModel, table=True):
     arrived_at: str | None = None
     cleared_at: str | None = None
     next_attempt_at: str | None = None
-    attempts: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default=text("0")))
 
 
 class OutboxRow(SQLModel, table=True):
@@ -122,7 +123,7 @@ class OutboxRow(SQLModel, table=True):
     created_at: str
     expires_at: str | None = None
     next_attempt_at: str | None = None
-    attempts: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default=text("0")))
     published_at: str | None = None
     error: str | None = None
 
@@ -136,7 +137,7 @@ class SeatBindingRow(SQLModel, table=True):
     seat: str = Field(index=True)
     contact: str
     flow: str | None = Field(default=None, sa_type=Text)
-    via_is_source: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    via_is_source: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
     expires_at: str
     call_id: str
     cseq: int

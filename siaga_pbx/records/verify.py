@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Boolean, Connection, Integer, select, type_coerce
 from sqlalchemy.exc import DBAPIError
 
 from siaga_pbx.records import closing
@@ -68,7 +68,16 @@ class _Event(NamedTuple):
     digest: str
     hash: str
 
+    def is_text(self) -> bool:
+        """Whether every column has its kind: SQLite would hold anything."""
+        return isinstance(self.seq, int) and all(value is None or isinstance(value, str) for value in self[1:])
+
+    def has_digest(self) -> bool:
+        """Whether the digest is that of the content."""
+        return self.is_text() and event_digest(str(self.salt), str(self.data)) == self.digest
+
     def follows(self, previous: str) -> bool:
+        """Whether the hash ties it to the event with the `previous` hash."""
         link = event_hash(
             previous, self.seq, self.id, self.at, self.subject, self.subject_id, self.call_id, self.kind, self.digest
         )
@@ -101,24 +110,26 @@ def _problems(connection: Connection) -> Iterator[Problem]:
 def _check_event(walk: _Walk, event: _Event) -> Iterator[Problem]:
     if event.seq != walk.seq + 1:
         gap = "the one" if event.seq == walk.seq + 2 else f"those from {walk.seq + 1}"
-        yield Problem("event", event.id, event.seq, f"{gap} before it removed")
+        yield Problem("event", str(event.id), event.seq, f"{gap} before it removed")
+    elif not event.is_text():
+        yield Problem("event", str(event.id), event.seq, "changed: a column is not text")
     elif not event.follows(walk.hash):
         what = "does not follow from the one before it: one of the two was changed, inserted or moved"
-        yield Problem("event", event.id, event.seq, what)
+        yield Problem("event", str(event.id), event.seq, what)
     if event.data is None and event.salt is None:
         walk.blank.setdefault(event.call_id or event.subject_id, event)
-    elif event.data is None or event.salt is None or event_digest(event.salt, event.data) != event.digest:
-        yield Problem("event", event.id, event.seq, "its content was changed")
+    elif not event.has_digest():
+        yield Problem("event", str(event.id), event.seq, "its content was changed")
     else:
-        _note_closing(walk, event, event.data)
-    walk.seq, walk.hash = event.seq, event.hash
+        _note_closing(walk, event)
+    walk.seq, walk.hash = event.seq, str(event.hash)
 
 
-def _note_closing(walk: _Walk, event: _Event, data: str) -> None:
+def _note_closing(walk: _Walk, event: _Event) -> None:
     """Remembers what an event says about a closed row, and that it accounts for content that is gone."""
     place = (event.subject, event.subject_id)
     if event.kind in (closing.CLOSED, closing.AMENDED, closing.ERASED):
-        walk.digests[place] = json.loads(data)["digest"]
+        walk.digests[place] = json.loads(str(event.data))["digest"]
     elif event.kind == closing.REOPENED:
         walk.digests[place] = None
     if event.kind == closing.ERASED:
@@ -143,11 +154,17 @@ def _check_head(connection: Connection, walk: _Walk) -> Iterator[Problem]:
 def _check_rows(connection: Connection, name: str, walk: _Walk) -> Iterator[Problem]:
     table = tables()[name]
     known = {id: digest for (subject, id), digest in walk.digests.items() if subject == name}
-    rows = connection.execute(select(table).order_by(table.c.id), execution_options=_STREAM)
+    flags = {column.name for column in table.c if isinstance(column.type, Boolean)}
+    # As stored, for SQLAlchemy takes whatever it finds in a boolean column for true or false.
+    columns = [
+        type_coerce(column, Integer).label(column.name) if column.name in flags else column for column in table.c
+    ]
+    rows = connection.execute(select(*columns).order_by(table.c.id), execution_options=_STREAM)
     for row in map(dict[str, object], rows.mappings()):
+        row |= {name: bool(row[name]) for name in flags if row[name] in (0, 1)}
         id = str(row["id"])
         digest = known.pop(id, None)
-        if digest is not None and row_digest(name, row) != digest:
+        if digest is not None and (bytes in map(type, row.values()) or row_digest(name, row) != digest):
             yield Problem(name, id, None, "changed since it was closed")
         elif digest is None and closing.is_closed(name, row):
             yield Problem(name, id, None, "closed, but not by the daemon: changed or inserted")

@@ -1,0 +1,69 @@
+"""The schema: made by the migrations as the models say, by several at once, and by a package that is installed."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from siaga_pbx.records.database import migrate, writer_engine
+from siaga_pbx.records.errors import StoreUnavailable
+from siaga_pbx.records.hooks import Hooks
+from siaga_pbx.records.models import METADATA
+from siaga_pbx.records.store import Store
+from tests.records_support import raw, rows, url_of
+
+
+def test_the_migrations_make_what_the_models_say(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "siaga.db")
+    migrate(url)
+    engine = writer_engine(url, 1)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, METADATA) == []
+    engine.dispose()
+
+
+_CONTRACT = {
+    "call": "id sip_call_id trunk called caller_number identity_class callable language lat lon radius_m"
+    " location_method received_at answered_at offered_at connected_at ended_at seat_id outcome ended_by sip_status"
+    " reason priority disposition recording rtp_lost rtp_jitter_ms node",
+    "event": "seq id at subject subject_id call_id kind data salt digest hash",
+    "incident": "id call_id category note address lat lon people protected opened_at closed_at status",
+    "dispatch": "id incident_id agency sequence state message created_at published_at received_at accepted_at"
+    " arrived_at cleared_at next_attempt_at attempts",
+}
+
+
+@pytest.mark.parametrize("table", _CONTRACT)
+def test_the_contract_s_columns(tmp_path: Path, table: str) -> None:
+    migrate(url_of(tmp_path / "siaga.db"))
+    found = rows(tmp_path / "siaga.db", f"SELECT name FROM pragma_table_info('{table}') ORDER BY cid")
+    assert [name for (name,) in found] == _CONTRACT[table].split()
+
+
+def test_several_start_at_once(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "siaga.db")
+    script = f"from siaga_pbx.records.database import migrate; migrate({url!r}, 30)"
+    processes = [subprocess.Popen([sys.executable, "-W", "error", "-c", script]) for _ in range(3)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: migrate(url, 30), range(4)))
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert rows(tmp_path / "siaga.db", "SELECT version_num FROM alembic_version") == [("0001",)]
+
+
+def test_a_schema_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "siaga.db"
+    migrate(url_of(file))
+    with raw(file) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreUnavailable, match="schema 9999"):
+        migrate(url_of(file))
+    details: list[str] = []
+    store = Store(url_of(file), hooks=Hooks(on_alarm=lambda _, active, detail: details.append(detail)))
+    store.open()
+    store.close()
+    assert "schema 9999" in details[0]
