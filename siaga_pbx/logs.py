@@ -1,6 +1,7 @@
 """Logs: structlog to stderr, through a bounded queue and its own thread, with callers' numbers masked.
 
-    logs = start_logging(on_dropped=metrics.log_lines_dropped.inc)   # once, in the process's entry point
+    logs = start_logging()                                           # once, in the process's entry point
+    logs.on_dropped = metrics.log_lines_dropped.inc
     with call_logged(call_id):                                       # every line within carries call_id
         log.info("queue.offered", seat="101")
     logs.close()
@@ -112,7 +113,8 @@ class LogWriter:
     def __init__(self, fd: int, *, capacity: int = CAPACITY, on_dropped: Callable[[int], None] | None = None) -> None:
         self._fd = fd
         self._capacity = capacity
-        self._on_dropped = on_dropped
+        self.on_dropped = on_dropped
+        """Called with the number of lines lost, from whichever thread logs."""
         self._queue: SimpleQueue[str | None] = SimpleQueue()
         self._counting = threading.RLock()  # re-entrant: a finaliser may log in the middle of anything
         self._untold = 0
@@ -142,8 +144,8 @@ class LogWriter:
         with self._counting:
             self.dropped += lines
             self._untold += lines
-        if self._on_dropped is not None:
-            self._on_dropped(lines)
+        if self.on_dropped is not None:
+            self.on_dropped(lines)
 
     def _run(self) -> None:
         while True:
