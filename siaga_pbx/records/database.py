@@ -120,6 +120,13 @@ def check(connection: Connection) -> None:
         raise StoreUnavailable(f"the database is damaged: {found}")
 
 
+def empty_log(connection: Connection) -> None:
+    """Moves all of SQLite's write-ahead log into the database, so that no erased content is left in it. Best effort."""
+    if connection.dialect.name == "sqlite":
+        # On the driver's own cursor: SQLAlchemy's would begin a transaction, in which this cannot be done.
+        connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def migrate(url: str, busy_timeout_s: float = 5.0) -> None:
     """Brings the schema to this version's, in one transaction under the write lock: several may start at once.
 

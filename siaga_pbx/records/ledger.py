@@ -49,6 +49,8 @@ class Ledger:
 
     def __init__(self, now: Callable[[], str], entropy: Callable[[int], bytes]) -> None:
         self.head = Head()
+        self.erased = False
+        """Whether something was erased since whoever looks after that has reset it."""
         self._now = now
         self._entropy = entropy
         self._tables = tables()
@@ -175,6 +177,7 @@ class Ledger:
         connection.execute(update(t["event"]).where(theirs).values(data=None, salt=None))
         for table, id in [("call", call_id), *(("dispatch", id) for id in ids)]:
             self._note_closing(connection, table, id, closing.ERASED)
+        self.erased = True
 
     def _values(self, table: str, row: Row) -> Values:
         kinds = self._kinds[table]

@@ -12,7 +12,16 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 
 from siaga_pbx.records.changes import Change, Event, Insert, Update, Upsert
-from siaga_pbx.records.database import check, file_identity, is_busy, is_outage, migrate, sqlite_file, writer_engine
+from siaga_pbx.records.database import (
+    check,
+    empty_log,
+    file_identity,
+    is_busy,
+    is_outage,
+    migrate,
+    sqlite_file,
+    writer_engine,
+)
 from siaga_pbx.records.errors import ChangeRefused, StoreUnavailable
 from siaga_pbx.records.hooks import Hooks
 from siaga_pbx.records.ids import new_id
@@ -123,6 +132,9 @@ class Writer:
             self.recover()
         self._journal.close()
         self._tell_journal()
+        if self._connection is not None:
+            with suppress(Exception):
+                empty_log(self._connection)
         self._disconnect()
 
     # --- one group of batches -----------------------------------------------------------------------------------------
@@ -161,6 +173,10 @@ class Writer:
                 transaction.rollback()
             raise
         self._marks[run] = number
+        if self._ledger.erased:
+            self._ledger.erased = False
+            with suppress(Exception):  # a reader in the way: then the next one
+                empty_log(connection)
         self._tell(self._hooks.on_commit, time.perf_counter() - started)
 
     def _refuse(self, run: str, batch: Batch, error: Exception) -> None:
