@@ -448,7 +448,7 @@ class World:
             assert each.overflowing is (each.call in self.overflow and not self.overflow[each.call].stopped)
             self._check_served(each.call)
         assert (AlarmName.NO_SEAT_REGISTERED in self.alarms) is not any(seat.registered for seat in self.seats.values())
-        assert all(len(self.serving(call)) <= 1 for call in self.callers)
+        assert all(len(self.serving(leg.call)) <= 1 for leg in self.legs.values())
         deadline = self.queue.next_deadline()
         assert deadline is None or deadline > self.now
 
@@ -456,7 +456,7 @@ class World:
         free = [seat for seat in self.seats if self.free(seat) and self.takes(seat, call)]
         ringing = self.ringing(call)
         assert ringing or not free, f"{call} waits and {free} are free"
-        if self.wide(call):
+        if free and self.wide(call):
             assert all(self.resting(seat) for seat in free), f"{call} is for all and {free} do not ring"
         caller, target = self.callers[call], self.settings.overflow
         due = max(caller.waits_since + self.settings.overflow_s, caller.overflow_over + OVERFLOW_RETRY_S)

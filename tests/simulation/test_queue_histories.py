@@ -14,7 +14,7 @@ from tests.simulation.queue_world import SeatConfig, Settings, World
 Action = tuple[float, Callable[[], object]]
 SKILLS = ("id", "jv", "fire")
 HISTORIES = 2000
-STEPS = 70
+STEPS = 50
 
 
 def skills(rng: random.Random) -> frozenset[str]:
