@@ -11,6 +11,8 @@ MAX_PARTS = 32
 """Parts of a multipart body that are looked at; more than a handful was never seen."""
 MAX_DEPTH = 3
 """Multiparts within multiparts: an alternative within a mixed, and one more."""
+MAX_BOUNDARY = 200
+"""Characters of a boundary; RFC 2046 5.1.1 allows 70."""
 
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n|\A\r?\n")
 
@@ -46,7 +48,7 @@ def _parts(content_type: str, content_id: str | None, body: bytes, depth: int) -
     kind, _, params = content_type.partition(";")
     kind = kind.strip().lower()
     boundary = get_param(parse_params(params), "boundary")
-    if not kind.startswith("multipart/") or not boundary or depth == 0:
+    if not kind.startswith("multipart/") or not boundary or len(boundary) > MAX_BOUNDARY or depth == 0:
         return [Part(kind, content_id.strip("<> ") if content_id else None, body)]
     found: list[Part] = []
     for section in _sections(body, boundary):

@@ -113,14 +113,15 @@ class Headers:
 
     def get(self, name: str) -> str | None:
         """The value of the first line of that name."""
-        return self._index().get(header_key(name))
+        return self.first().get(header_key(name))
 
     @property
     def repeated(self) -> bool:
         """Whether any header has more than one line."""
-        return len(self._index()) != len(self.fields)
+        return len(self.first()) != len(self.fields)
 
-    def _index(self) -> dict[str, str]:
+    def first(self) -> dict[str, str]:
+        """The value of the first line of every header, by `header_key`. For reading only."""
         if self._first is None:
             self._first = {key: value for key, _, value in reversed(self.fields)}
         return self._first

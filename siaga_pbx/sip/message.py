@@ -234,7 +234,7 @@ def _lines(data: bytes, repairs: list[str]) -> list[str]:
 
 def content_length(headers: Headers) -> int | None:
     """Content-Length; None when it is absent, unreadable, or there twice with different values."""
-    digits = headers.get("content-length")
+    digits = headers.first().get("content-length")
     if digits is None or not (digits.isascii() and digits.isdigit() and len(digits) <= 10):
         return None
     if headers.repeated and any(other != digits for other in headers.get_all("content-length")):
@@ -308,13 +308,14 @@ def _build_response(head: Head, body: bytes) -> Response:
 def _check_door(message: Message) -> None:
     """The five headers nobody can do without (RFC 3261 8.1.1): there, readable, and saying one thing only."""
     headers = message.headers
+    first = headers.first()
     for name in _SINGLE:
-        value = headers.get(name)
+        value = first.get(name)
         if not value:
             raise RemoteError(f"no-{name}")
         if headers.repeated and any(other != value for other in headers.get_all(name)):
             raise RemoteError(f"two-{name}", " / ".join(headers.get_all(name))[:80])
-    if not headers.get("via"):
+    if not first.get("via"):
         raise RemoteError("no-via")
     _ = message.via, message.cseq
 

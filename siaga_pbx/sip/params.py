@@ -16,7 +16,7 @@ _QUOTED = r'"(?:[^"\\]++|\\.?)*+"?'
 _BETWEEN_COMMAS = re.compile(rf'(?:[^,"<]++|{_QUOTED}|<[^<>]*+>?)++', re.DOTALL)
 _BETWEEN_SEMICOLONS = re.compile(rf'(?:[^;"]++|{_QUOTED})++', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_TO_ESCAPE = re.compile(r'["\\\x00-\x08\x0b-\x1f\x7f]')
+_TO_ESCAPE = re.compile(r'["\\\x00-\x08\x0a-\x1f\x7f]')
 
 
 def split_commas(text: str) -> list[str]:
@@ -87,9 +87,9 @@ def unquote(text: str) -> str:
 
 
 def quote(text: str) -> str:
-    """A quoted string with that content."""
+    """A quoted string with that content. Line breaks, which none can hold, become blanks."""
     return f'"{_TO_ESCAPE.sub(_escape, text)}"'
 
 
 def _escape(match: re.Match[str]) -> str:
-    return "\\" + match[0]
+    return " " if match[0] in "\r\n" else "\\" + match[0]

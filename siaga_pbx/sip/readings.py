@@ -99,7 +99,7 @@ class Readings:
 
 
 def needed(headers: Headers, name: str) -> str:
-    value = headers.get(name)
+    value = headers.first().get(name)
     if value is None:
         raise LocalError(f"a message without {name}")
     return value

@@ -50,6 +50,8 @@ class Uri:
     @classmethod
     def parse(cls, text: str) -> "Uri":
         """Raises RemoteError with the reason `uri`."""
+        if text.startswith("sip:"):
+            return _parse_sip("sip", text[4:])
         scheme, colon, rest = text.partition(":")
         scheme = scheme.lower()
         if scheme in ("sip", "sips"):

@@ -76,7 +76,7 @@ class TestNameAddr:
         found = parse_name_addr_list('"A, B" <sip:a@b;x=1,2>, <sip:c@d>;q=1,, sip:e@f')
         assert [str(address.uri) for address in found] == ["sip:a@b;x=1,2", "sip:c@d", "sip:e@f"]
 
-    @given(st.text(max_size=30), st.text(alphabet="abc01-", min_size=1, max_size=9))
+    @given(st.text(st.characters(exclude_characters="\r\n"), max_size=30), st.text("abc01-", min_size=1, max_size=9))
     def test_str_is_the_inverse_of_parse(self, display: str, tag: str) -> None:
         address = NameAddr(display.strip(), Uri.parse("sip:a@b;lr"), (("tag", tag),))
         assert NameAddr.parse(str(address)) == address
@@ -153,8 +153,8 @@ class TestParams:
         assert split_commas("<a, b") == ["<a, b"]
 
     @given(st.text(max_size=40))
-    def test_quote_and_unquote_are_inverse(self, text: str) -> None:
-        assert unquote(quote(text)) == text
+    def test_quote_and_unquote_are_inverse_but_for_line_breaks(self, text: str) -> None:
+        assert unquote(quote(text)) == text.replace("\r", " ").replace("\n", " ")
 
     @given(st.text(alphabet='ab=;," \\<>', max_size=60))
     def test_what_was_parsed_once_is_stable(self, text: str) -> None:

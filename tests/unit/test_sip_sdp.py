@@ -278,30 +278,30 @@ class TestOurOffer:
 
 
 LINES = st.sampled_from(
-    """
-    v=0
-    o=- 1 1 IN IP4 192.0.2.1
-    o=
-    s=-
-    t=0 0
-    c=IN IP4 192.0.2.1
-    c=IN
-    c=IN IP4 0.0.0.0
-    a=sendonly
-    m=audio 4000 RTP/AVP 8 0 101
-    m=audio 0 RTP/AVP 8
-    m=video 5 RTP/AVP 31
-    m=
-    a=rtpmap:101 telephone-event/8000
-    a=rtpmap:8
-    a=rtpmap:
-    a=rtpmap:8 PCMA/8000
-    a=ptime:
-    a=ptime:²
-    a=inactive
-    x
-    m=audio ² RTP/AVP ²
-    """.split("\n    ")
+    [
+        "v=0",
+        "o=- 1 1 IN IP4 192.0.2.1",
+        "o=",
+        "s=-",
+        "t=0 0",
+        "c=IN IP4 192.0.2.1",
+        "c=IN",
+        "c=IN IP4 0.0.0.0",
+        "a=sendonly",
+        "m=audio 4000 RTP/AVP 8 0 101",
+        "m=audio 0 RTP/AVP 8",
+        "m=video 5 RTP/AVP 31",
+        "m=",
+        "a=rtpmap:101 telephone-event/8000",
+        "a=rtpmap:8",
+        "a=rtpmap:",
+        "a=rtpmap:8 PCMA/8000",
+        "a=ptime:",
+        "a=ptime:²",
+        "a=inactive",
+        "x",
+        "m=audio ² RTP/AVP ²",
+    ]
 )
 
 
