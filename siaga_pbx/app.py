@@ -97,7 +97,7 @@ class Daemon:
             new = await asyncio.to_thread(configuration.load, old.path)
         except ConfigErrors as errors:
             self.parts.metrics.config_last_reload_successful.set(0)
-            self.parts.alarms.set("reload-failed", True, "the configuration has errors; the old one stays in force")
+            self.parts.alarms.set("reload_failed", True, "the configuration has errors; the old one stays in force")
             self._notifier.ready("reload failed: the old configuration stays in force")
             log.error("reload failed", errors=[str(error) for error in errors.errors])
             raise Refused(Cause.INVALID, str(errors)) from errors
@@ -112,7 +112,7 @@ class Daemon:
         self.parts.configure(new)
         await self.parts.dispatcher.configure(new)
         self.parts.metrics.config_last_reload_successful.set(1)
-        self.parts.alarms.set("reload-failed", False)
+        self.parts.alarms.set("reload_failed", False)
         self.parts.tools.log.system("reloaded", {"restart": list(restart)})
         self._notifier.ready("reloaded")
         log.info("reloaded", needs_restart=list(restart))
@@ -168,7 +168,7 @@ class Daemon:
     def _check_clock(self) -> None:
         good = self.parts.clock.synchronised()
         self.parts.metrics.clock_synchronised.set(good)
-        self.parts.alarms.set("clock-not-synchronised", not good, "no time service keeps the clock true; see chrony")
+        self.parts.alarms.set("clock_not_synchronised", not good, "no time service keeps the clock true; see chrony")
 
     async def _purge(self) -> None:
         """Retention, a few times a day."""

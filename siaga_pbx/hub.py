@@ -130,7 +130,7 @@ class Hub:
             self._tools.log.system("trunk_up" if event.alive else "trunk_down", {"trunk": name, "status": event.status})
         self.trunks_up[name] = event.alive
         self._tools.metrics.trunk_up.labels(name).set(event.alive)
-        self._tools.alarms.set(f"trunk-down-{name}", not event.alive, f"trunk {name} does not answer OPTIONS")
+        self._tools.alarms.set(f"trunk_down_{name}", not event.alive, f"trunk {name} does not answer OPTIONS")
 
     # --- media --------------------------------------------------------------------------------------------------------
 
@@ -188,17 +188,17 @@ class Hub:
 
     def _record_failed(self, event: media.RecordFailed) -> None:
         self._tools.log.step(event.call, "record_failed", {"reason": event.reason})
-        self._tools.alarms.set("recording-failed", True, f"a call is not recorded: {event.reason}")
+        self._tools.alarms.set("recording_failed", True, f"a call is not recorded: {event.reason}")
 
     def _prompt_missing(self, event: media.PromptMissing) -> None:
-        self._tools.alarms.set(f"prompt-missing-{event.name}", True, event.reason)
+        self._tools.alarms.set(f"prompt_missing_{event.name}", True, event.reason)
 
     def _media_down(self, event: client.MediaDown) -> None:
-        self._tools.alarms.set(f"media-down-{event.worker}", True, f"media worker {event.worker}: {event.reason}")
+        self._tools.alarms.set(f"media_down_{event.worker}", True, f"media worker {event.worker}: {event.reason}")
         self._note_lost(event.legs, "media_down")
 
     def _media_up(self, event: client.MediaUp) -> None:
-        self._tools.alarms.set(f"media-down-{event.worker}", False)
+        self._tools.alarms.set(f"media_down_{event.worker}", False)
         self._note_lost(event.lost, "media_lost")
         self._switch.media_is_back()
 
@@ -208,10 +208,10 @@ class Hub:
                 self._tools.log.step(leg.call, kind, {"leg": leg.role.value})
 
     def _ports_exhausted(self, event: client.PortsExhausted) -> None:
-        self._tools.alarms.set("media-ports-exhausted", True, f"no port free on {event.address}; see [media] ports")
+        self._tools.alarms.set("media_ports_exhausted", True, f"no port free on {event.address}; see [media] ports")
 
     def _ports_available(self, event: client.PortsAvailable) -> None:
-        self._tools.alarms.set("media-ports-exhausted", False)
+        self._tools.alarms.set("media_ports_exhausted", False)
         self._switch.media_is_back()
 
     def _stray_legs(self, event: client.StrayLegs) -> None:

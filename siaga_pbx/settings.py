@@ -36,7 +36,7 @@ def _http_listen(value: object) -> object:
     if not isinstance(value, str):
         return value
     parts = urlsplit(f"//{value}")
-    if parts.hostname is None or parts.port is None:
+    if parts.hostname is None or parts.port is None or not _is_loopback(parts.hostname):
         raise ValueError(value)
     return Listen("http", str(ip_address(parts.hostname)), parts.port)
 
@@ -144,7 +144,9 @@ class Trunk(Section):
     )
     username: OptionalText = Field(None, description="the name for the carrier's digest challenge")
     password: OptionalText = Field(None, description="the password for the carrier's digest challenge", repr=False)
-    register_: bool = Field(False, alias="register", description="true or false")
+    register_: Literal[False] = Field(
+        False, alias="register", description="false; registering at a carrier comes with a later version"
+    )
     from_number: OptionalText = Field(None, description="the centre's number on this trunk, such as +62231112")
 
 
@@ -242,7 +244,7 @@ class Agency(Section):
 
 class Http(Section):
     listen: Annotated[Listen, BeforeValidator(_http_listen)] = Field(
-        Listen("http", "127.0.0.1", 8112), description="ADDRESS:PORT"
+        Listen("http", "127.0.0.1", 8112), description="a loopback ADDRESS:PORT; from elsewhere by a proxy with TLS"
     )
 
 

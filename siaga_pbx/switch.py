@@ -183,7 +183,7 @@ class Switch:
         if not routed.matched:
             self._tools.log.step(caller.id, "no_route", {"called": str(event.request.uri)})
             self._tools.alarms.set(
-                f"no-route-{trunk}", True, f"calls from trunk {trunk} match no route of the dialplan"
+                f"no_route_{trunk}", True, f"calls from trunk {trunk} match no route of the dialplan"
             )
         self._begin(caller)
 
@@ -246,7 +246,7 @@ class Switch:
         trunk = caller.leg.trunk
         self._tools.log.step(caller.id, "no_common_codec")
         self._tools.alarms.set(
-            f"no-common-codec-{trunk}", True, f"trunk {trunk} offers no G.711: its calls cannot be heard"
+            f"no_common_codec_{trunk}", True, f"trunk {trunk} offers no G.711: its calls cannot be heard"
         )
         self._perform(self._tools.stack.reject(caller.leg.id, 488, self._tools.now(), sdp=caller.leg.offer()))
 

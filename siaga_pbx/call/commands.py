@@ -61,9 +61,9 @@ class Cause(StrEnum):
 
 
 class AlarmName(StrEnum):
-    NO_SEAT_REGISTERED = "no-seat-registered"
-    OVERFLOW_FAILED = "overflow-failed"
-    QUEUE_REPAIRED = "queue-repaired"
+    NO_SEAT_REGISTERED = "no_seat_registered"
+    OVERFLOW_FAILED = "overflow_failed"
+    QUEUE_REPAIRED = "queue_repaired"
 
 
 # Orders about a seat's leg
