@@ -145,6 +145,7 @@ class LegBook:
                 host=far.host,
                 port=far.port,
                 codec=media.Codec(far.codec),
+                payload_type=far.payload,
                 telephone_event=far.telephone_event,
                 ptime_ms=far.ptime_ms,
                 accept=accept,
