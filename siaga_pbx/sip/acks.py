@@ -64,7 +64,7 @@ class Acks:
         request = leg.dialog.request("ACK", cseq)
         if leg.authorization is not None:
             request.headers.add(*leg.authorization)  # RFC 3261 22.1
-        leg.acks[response.to.tag or "", cseq] = self._core.send_ack(request, leg.dialog.way)
+        leg.keep_ack(response.to.tag or "", cseq, self._core.send_ack(request, leg.dialog.way))
 
     def send_again(self, leg: Leg, response: Response, cseq: int) -> bool:
         """The same again for a 2xx that came again; False if it is the first of its kind."""

@@ -51,7 +51,7 @@ class Byes:
         """A 2xx of another fork, or one that came too late: ACK and BYE in a dialog of its own."""
         dialog = replace(leg.dialog, local_cseq=cseq)
         dialog.establish(response)
-        leg.acks[dialog.remote_tag, cseq] = self._refuse(dialog, cseq, now)
+        leg.keep_ack(dialog.remote_tag, cseq, self._refuse(dialog, cseq, now))
 
     def refuse_stray(self, response: Response, way: Way, now: float) -> None:
         """A 2xx of a peer that we know to an INVITE that we know no more: of before a restart, or long ago cancelled.

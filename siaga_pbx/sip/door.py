@@ -30,24 +30,16 @@ class Door:
             self._response(message, flow, now)
             return
         message.stamp_source(*flow.remote)
-        try:
-            self._request(message, flow, now)
-        except RemoteError as error:
-            error.request = message
-            self._refuse(error, flow)
+        self._request(message, flow, now)
 
     def receive_malformed(self, error: RemoteError, flow: Flow) -> None:
         """Something that is no message. It is told so if it is a request of someone that we know."""
-        if error.request is not None:
-            error.request.stamp_source(*flow.remote)
-        self._refuse(error, flow)
-
-    def _refuse(self, error: RemoteError, flow: Flow) -> None:
         core = self._core
         core.out.append(Counted("malformed", error.reason))
         request = error.request
         if request is None or request.method == "ACK" or isinstance(self._source_of(flow), Stranger):
             return
+        request.stamp_source(*flow.remote)
         # Without a transaction: it would have to be matched by what could not be read.
         core.out.append(Send(way_back(request, flow), bytes(core.response(request, error.status))))
 

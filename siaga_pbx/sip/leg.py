@@ -13,6 +13,9 @@ from siaga_pbx.sip.options import Invite
 from siaga_pbx.sip.sdp import Sdp
 from siaga_pbx.sip.transaction import InviteClient, InviteServer, Server
 
+MAX_ACKS = 16
+"""A 2xx comes again for 32 s at most: of more forks or offers than this in that time, the oldest are forgotten."""
+
 
 class Phase(Enum):
     """INCOMING or CALLING (CANCELLING), TALKING, LEAVING. The user knows the leg in all but LEAVING."""
@@ -93,6 +96,11 @@ class Leg:
     """The Reason of a BYE or CANCEL that is held back."""
     alarm: Alarm | None = None
     """What the phase waits for: the next 180, the end of a CANCEL's grace, our turn to offer again."""
+
+    def keep_ack(self, tag: str, cseq: int, data: bytes) -> None:
+        self.acks[tag, cseq] = data
+        if len(self.acks) > MAX_ACKS:
+            del self.acks[next(iter(self.acks))]
 
     def stop_waiting(self) -> None:
         if self.alarm is not None:

@@ -53,19 +53,16 @@ class Registrar:
     # A call of a seat's own
 
     def admit(self, request: Request, flow: Flow, now: float) -> str | None:
-        """The seat that an INVITE from a live registration's source is of; else it is challenged (407) or dropped."""
+        """The seat that an INVITE from a live registration's source is of; None if it was challenged (407) instead."""
         core = self._core
         seats = self._bindings.at(flow)
         said = request.from_.uri.username
         seat = said if said in seats else seats[-1]
-        match self._gate.judge(request, seat, flow.remote[0], True, now):
-            case Verdict.PASSED:
-                return seat
-            case Verdict.SILENCE:
-                core.out.append(Counted("dropped", "silenced"))
-            case verdict:
-                stale = verdict is Verdict.STALE
-                core.reply(request, flow, 407, now, self._gate.challenge(seat, stale, "Proxy-Authenticate", now))
+        verdict = self._gate.judge(request, seat, flow.remote[0], True, now)
+        if verdict is Verdict.PASSED:
+            return seat
+        stale = verdict is Verdict.STALE
+        core.reply(request, flow, 407, now, self._gate.challenge(seat, stale, "Proxy-Authenticate", now))
         return None
 
     # REGISTER

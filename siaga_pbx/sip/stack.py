@@ -111,8 +111,7 @@ class Stack:
 
     def invite(self, leg: LegId, call: Invite, now: float) -> list[Output]:
         """Starts a call; `leg` is the caller's own new name for it (LocalError if it is in use)."""
-        if leg in self._core.legs:
-            raise LocalError(f"leg {leg} is in use")
+        self._check_new(leg)
         peer = self._core.access.trunk_of(host_of(call.target))
         self._uac.invite(leg, call, peer, True, now)
         return self._core.take()
@@ -121,8 +120,7 @@ class Stack:
         self, leg: LegId, seat: str, from_: NameAddr, sdp: Sdp, now: float, headers: tuple[tuple[str, str], ...] = ()
     ) -> list[Output]:
         """Starts a call to a seat's registered contact; Failed(480) at once if it has none."""
-        if leg in self._core.legs:
-            raise LocalError(f"leg {leg} is in use")
+        self._check_new(leg)
         binding = self._registrar.in_use(seat)
         if binding is None:
             return [Failed(leg, 480, "not registered")]
@@ -131,6 +129,10 @@ class Stack:
         call = Invite(way_to(binding), binding.contact, to, from_, sdp, (*routes, *headers))
         self._uac.invite(leg, call, Seat(seat), binding.via_is_source, now)
         return self._core.take()
+
+    def _check_new(self, leg: LegId) -> None:
+        if leg in self._core.legs:
+            raise LocalError(f"leg {leg} is in use")
 
     # Commands on any leg
 

@@ -16,6 +16,8 @@ from siaga_pbx.sip.ways import is_direct
 
 RING_AGAIN_S = 3.0
 """A caller who waits hears ringing as long as it takes, and the network must not take us for dead (DESIGN 3.3)."""
+MAX_DETAIL = 200
+"""Characters of what a peer wrote that go into a Noted event."""
 
 
 class Uas:
@@ -47,10 +49,10 @@ class Uas:
         core.find_way(leg)
         core.out.append(IncomingCall(leg_id, request, peer, flow, sdp))
         if sdp is None and request.body:
-            core.out.append(Noted(leg_id, "body", request.headers.get("Content-Type") or "none"))
+            core.out.append(Noted(leg_id, "body", (request.headers.get("Content-Type") or "none")[:MAX_DETAIL]))
         if required := request.headers.values("Require"):
             # A trunk's only (see Door): a 420 would lose a caller for the sake of an extension.
-            core.out.append(Noted(leg_id, "require", ", ".join(required)))
+            core.out.append(Noted(leg_id, "require", ", ".join(required)[:MAX_DETAIL]))
 
     def receive_cancel(self, transaction: InviteServer, request: Request, flow: Flow, now: float) -> None:
         """200 to the CANCEL; the INVITE gets 487 if it has no final response yet."""

@@ -461,3 +461,53 @@ def test_pyvoip_acknowledges_a_200_with_the_invites_branch_and_a_tag_of_its_own_
     bench.advance(40)
     assert bench.take() == []
     assert bench.events == []
+
+
+def test_a_bye_before_the_ack_ends_our_200() -> None:
+    bench = Bench()
+    peer = Peer(bench, TRUNK)
+    leg = arrive(bench, peer)
+    bench.do(bench.stack.answer(leg, ANSWER, bench.now))
+    peer.our_tag = bench.response(200).to.tag or ""
+    peer.send(peer.request("BYE"))
+    bench.response(200)
+    bench.event(Ended)
+    bench.advance(40)
+    assert bench.take() == []
+    assert bench.events == []
+    assert bench.is_empty()
+
+
+def test_requests_after_our_bye_get_481() -> None:
+    bench = Bench()
+    peer = Peer(bench, TRUNK)
+    leg = answered(bench, peer)
+    bench.do(bench.stack.hang_up(leg, bench.now))
+    bench.event(Ended)
+    bench.request("BYE")
+    peer.send(peer.request("INVITE", sdp=THEIR_SDP))
+    bench.response(481)
+    assert bench.events == []
+
+
+def test_a_description_without_its_content_type_is_read() -> None:
+    bench = Bench()
+    peer = Peer(bench, TRUNK)
+    invite = peer.request("INVITE", sdp=THEIR_SDP)
+    invite.headers.remove("Content-Type")
+    peer.send(invite)
+    assert str(bench.event(IncomingCall).sdp) == str(THEIR_SDP)
+
+
+def test_a_description_beside_a_location_is_found() -> None:
+    bench = Bench()
+    peer = Peer(bench, TRUNK)
+    invite = peer.request("INVITE", headers=(("Content-Type", "multipart/mixed;boundary=b"),))
+    invite.body = (
+        "--b\r\nContent-Type: application/pidf+xml\r\n\r\n<presence/>\r\n"
+        f"--b\r\nContent-Type: application/sdp\r\n\r\n{THEIR_SDP}\r\n--b--\r\n"
+    ).encode()
+    peer.send(invite)
+    sdp = bench.event(IncomingCall).sdp
+    assert sdp is not None
+    assert sdp.media == THEIR_SDP.media

@@ -2,6 +2,7 @@
 
 import pytest
 
+from siaga_pbx.sip.digest import Challenge, Credentials, verify
 from siaga_pbx.sip.events import (
     By,
     Checked,
@@ -18,7 +19,7 @@ from siaga_pbx.sip.message import Request
 from siaga_pbx.sip.sdp import Direction, LocalAudio, make_answer, make_offer
 from tests.flows.bench import OUR_SDP, SEAT, THEIR_SDP, TRUNK, Bench, Peer, register, where
 from tests.flows.test_caller import answered
-from tests.flows.test_seat_call import talking
+from tests.flows.test_seat_call import outbound, talking
 
 HOLD = make_offer(LocalAudio("198.51.100.1", 40000, 1, 2), Direction.SENDONLY)
 OUR_ANSWER = make_answer(HOLD, LocalAudio("192.0.2.10", 30000, 7, 2))[0]
@@ -356,3 +357,56 @@ def test_a_leg_that_is_silent_is_over() -> None:
     bench.do(bench.stack.check(leg, bench.now))
     bench.advance(33)
     assert bench.event(Ended) == Ended(leg, By.FAULT, 408, None)
+
+
+def test_answers_to_no_offer_do_nothing() -> None:
+    bench, _, leg = caller()
+    bench.do(bench.stack.accept(leg, OUR_ANSWER, bench.now))
+    bench.do(bench.stack.refuse(leg, 488, bench.now))
+    assert bench.take() == []
+
+
+def test_after_a_491_a_newer_offer_takes_the_place_of_the_old_one() -> None:
+    bench, peer, leg = caller()
+    bench.do(bench.stack.offer(leg, HOLD, bench.now))
+    peer.answer(bench.request("INVITE"), 491)
+    bench.request("ACK")
+    bench.do(bench.stack.offer(leg, OUR_SDP, bench.now))
+    assert bench.take() == []
+    bench.advance(2.1)
+    assert bench.sent[0][1].body == str(OUR_SDP).encode()
+
+
+def test_a_refusal_of_an_offer_of_a_leg_that_we_hung_up() -> None:
+    bench, peer, leg = caller()
+    bench.do(bench.stack.offer(leg, OUR_SDP, bench.now))
+    reinvite = bench.request("INVITE")
+    bench.do(bench.stack.hang_up(leg, bench.now))
+    bench.event(Ended)
+    bench.take()
+    peer.answer(reinvite, 487)
+    assert bench.take() == ["ACK"]
+    assert bench.events == []
+
+
+def test_a_trunk_that_challenges_an_offer() -> None:
+    bench = Bench()
+    trunk = Peer(bench, TRUNK)
+    trunk.answer(outbound(bench), 200, THEIR_ANSWER)
+    bench.take()
+    bench.events.clear()
+    bench.do(bench.stack.offer("leg", OUR_SDP, bench.now))
+    challenge = str(Challenge("carrier", "nonce-1"))
+    trunk.answer(bench.request("INVITE"), 407, headers=(("Proxy-Authenticate", challenge),))
+    _, again = bench.sent.pop()
+    assert isinstance(again, Request)
+    assert verify(
+        Credentials.parse(again.headers.get("Proxy-Authorization") or ""),
+        "INVITE",
+        "kunci",
+        "carrier",
+        {"198.51.100.1"},
+    )
+    bench.take()
+    trunk.answer(again, 200, THEIR_ANSWER)
+    assert bench.event(Reanswered).leg == "leg"
