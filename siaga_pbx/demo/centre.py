@@ -39,6 +39,7 @@ marks = [{{ header = "P-Charge-Info", contains = "nocredit", class = "no_credit"
 
 [media]
 ports = [{rtp}, {rtp_last}]
+{media_lines}
 
 [queue]
 {queue}
@@ -97,7 +98,8 @@ def free_port(kind: int = socket.SOCK_STREAM, host: str = DAEMON) -> int:
 class Centre:
     """`start`, then ask `get` and `post`; `stop` ends every process, the last started first.
 
-    `queue` is the lines of its [queue], `trunk` more lines of its [[trunk]].
+    `queue` is the lines of its [queue]; `trunk`, `media` and `dialplan` are more lines of its [[trunk]], [media] and
+    dialplan; `ports` is how many ports its media worker may use.
     """
 
     folder: Path
@@ -105,6 +107,9 @@ class Centre:
     agencies: Mapping[str, str] = field(default_factory=lambda: AGENCIES)
     queue: str = QUEUE
     trunk: str = ""
+    media: str = ""
+    dialplan: str = ""
+    ports: int = 400
     sip_port: int = field(default_factory=lambda: free_port(socket.SOCK_DGRAM))
     http_port: int = field(default_factory=free_port)
     rtp: int = 0
@@ -208,7 +213,7 @@ class Centre:
     def configure(self) -> None:
         """Write the configuration files."""
         self.rtp = 30000 + 400 * (os.getpid() % 60)
-        (self.folder / "dialplan.toml").write_text(_DIALPLAN)
+        (self.folder / "dialplan.toml").write_text(_DIALPLAN + self.dialplan)
         self.config.write_text(
             _CONFIG.format(
                 daemon=DAEMON,
@@ -216,7 +221,8 @@ class Centre:
                 sip=self.sip_port,
                 http=self.http_port,
                 rtp=self.rtp,
-                rtp_last=self.rtp + 399,
+                rtp_last=self.rtp + self.ports - 1,
+                media_lines=self.media,
                 seats="".join(_seat(seat, name, self.password(seat)) for seat, name in self.seats.items()),
                 agencies="".join(_agency(agency, name) for agency, name in AGENCIES.items()),
                 queue=self.queue,
