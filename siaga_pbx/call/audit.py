@@ -13,15 +13,15 @@ STUCK_S = 40.0
 
 
 class Fault(StrEnum):
-    CALLER_LOST = "caller-lost"
+    CALLER_LOST = "caller_lost"
     """The queue has a call whose caller's leg is over."""
-    CALLER_UNKNOWN = "caller-unknown"
+    CALLER_UNKNOWN = "caller_unknown"
     """A caller is on the line whom the queue does not know."""
-    LEG_LOST = "leg-lost"
+    LEG_LOST = "leg_lost"
     """The queue believes in a seat's leg that is over."""
-    LEG_UNKNOWN = "leg-unknown"
+    LEG_UNKNOWN = "leg_unknown"
     """A seat has a leg that the queue does not know."""
-    LEG_STUCK = "leg-stuck"
+    LEG_STUCK = "leg_stuck"
     """A seat's leg lives on although its call is over, or was told to stop long ago."""
 
 

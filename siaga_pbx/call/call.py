@@ -271,7 +271,7 @@ def _seat_answered(call: Call, seat: SeatId) -> Step:
         case Joining(seat=taken) | Talking(seat=taken) if taken == seat:
             return call, []
         case Waiting() | Offering():
-            return call, [DropSeat(call.id, seat, Cause.NO_ANSWER), Noted(call.id, "answer-too-late", {"seat": seat})]
+            return call, [DropSeat(call.id, seat, Cause.NO_ANSWER), Noted(call.id, "answer_too_late", {"seat": seat})]
         case Ending():
             return call, [DropSeat(call.id, seat, Cause.CALLER_GONE)]
     return call, [DropSeat(call.id, seat, Cause.ANSWERED_ELSEWHERE)]

@@ -165,7 +165,6 @@ class Queue:
             return
         if isinstance(event, OverflowFailed):
             self._alarm(AlarmName.OVERFLOW_FAILED, True, f"the overflow target answered {event.status}", out)
-            out.append(Noted(call.id, "overflow_failed", {"status": str(event.status)}))
         elif isinstance(event, OverflowAnswered):
             self._alarm(AlarmName.OVERFLOW_FAILED, False, "", out)
 

@@ -332,7 +332,7 @@ class World:
             case SeatChanged(seat=seat, old=old, new=new):
                 self._changed(self.seats[seat], old, new)
             case Noted(kind="repaired", data=data):  # a leg that does not end though it was told to is told again
-                assert data["fault"] == "leg-stuck", f"nothing was wrong: {command}"
+                assert data["fault"] == "leg_stuck", f"nothing was wrong: {command}"
                 assert self.legs[data["seat"]].stopped
             case Noted(kind=kind):
                 self.counts.widened += kind == "widened"

@@ -130,7 +130,7 @@ TO_HEAD = Requeued("c", Cause.LEG_LOST)
 
 
 def too_late(seat: str) -> list[Command]:
-    return [drop(seat, Cause.NO_ANSWER), Noted("c", "answer-too-late", {"seat": seat})]
+    return [drop(seat, Cause.NO_ANSWER), Noted("c", "answer_too_late", {"seat": seat})]
 
 
 def ends(outcome: Outcome, by: EndedBy) -> dict[str, Cell]:
