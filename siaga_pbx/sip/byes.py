@@ -3,10 +3,11 @@
 from dataclasses import replace
 from functools import partial
 
-from siaga_pbx.sip.core import Core
+from siaga_pbx.sip.core import Core, reason_of
 from siaga_pbx.sip.dialog import Dialog
 from siaga_pbx.sip.events import By
 from siaga_pbx.sip.flow import Flow, Way
+from siaga_pbx.sip.headers import MAX_CSEQ
 from siaga_pbx.sip.leg import Leg, Phase
 from siaga_pbx.sip.message import Request, Response
 from siaga_pbx.sip.transaction import Lost
@@ -44,7 +45,7 @@ class Byes:
     def receive(self, leg: Leg, request: Request, flow: Flow, now: float) -> None:
         self._core.reply(request, flow, 200, now)
         if leg.phase is not Phase.LEAVING:
-            self._core.end(leg, By.REMOTE, 200, request.headers.get("Reason"), now)
+            self._core.end(leg, By.REMOTE, 200, reason_of(request), now)
         self._core.release(leg)
 
     def refuse_fork(self, leg: Leg, response: Response, cseq: int, now: float) -> None:
@@ -66,7 +67,7 @@ class Byes:
             target=response.to.uri,
             way=way,
             contact=self._core.settings.contact_for(way),
-            local_cseq=response.cseq.number,
+            local_cseq=response.cseq.number % MAX_CSEQ,
         )
         dialog.establish(response)
         leg = self._core.dialogs.get(dialog.local_tag)

@@ -25,6 +25,9 @@ ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER"
 RETRY_AFTER_S = 10
 """The random wait that a request gets which came while another was open is below this (RFC 3261 14.2)."""
 
+MAX_REASON = 200
+"""Characters of a peer's Reason."""
+
 _AUTHORISATION = {401: ("WWW-Authenticate", "Authorization"), 407: ("Proxy-Authenticate", "Proxy-Authorization")}
 
 AnyTransaction: TypeAlias = InviteClient | Client | InviteServer | Server
@@ -274,6 +277,12 @@ def sdp_of(message: Message) -> Sdp | None:
         return Sdp.parse(body) if body is not None else None
     except RemoteError:
         return None
+
+
+def reason_of(request: Request) -> str | None:
+    """The Reason header of a BYE or CANCEL (RFC 3326), as much of it as a record needs."""
+    reason = request.headers.get("Reason")
+    return reason[:MAX_REASON] if reason is not None else None
 
 
 def contact_header(address: Address, way: Way) -> str:

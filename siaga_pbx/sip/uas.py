@@ -4,7 +4,7 @@ from functools import partial
 
 from siaga_pbx.sip.access import Peer
 from siaga_pbx.sip.acks import Acks
-from siaga_pbx.sip.core import ALLOW, Core, Extra, sdp_of
+from siaga_pbx.sip.core import ALLOW, Core, Extra, reason_of, sdp_of
 from siaga_pbx.sip.dialog import accept_dialog
 from siaga_pbx.sip.events import By, IncomingCall, Noted
 from siaga_pbx.sip.flow import Flow
@@ -60,7 +60,7 @@ class Uas:
         core.reply(request, flow, 200, now, to_tag=transaction.tag)
         leg = core.dialogs.get(transaction.tag)
         if leg is not None and leg.phase is Phase.INCOMING:
-            self.finish(leg, 487, By.REMOTE, request.headers.get("Reason"), now)
+            self.finish(leg, 487, By.REMOTE, reason_of(request), now)
 
     def ring(self, leg: Leg, now: float) -> None:
         if leg.incoming is not None and leg.alarm is None:

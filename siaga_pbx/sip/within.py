@@ -5,7 +5,7 @@ from functools import partial
 from siaga_pbx.sip.access import Seat, Source, Trunk
 from siaga_pbx.sip.acks import Acks
 from siaga_pbx.sip.byes import Byes
-from siaga_pbx.sip.core import ALLOW, Core
+from siaga_pbx.sip.core import ALLOW, Core, reason_of
 from siaga_pbx.sip.events import By, Checked, Counted, Info
 from siaga_pbx.sip.flow import Flow, host_of
 from siaga_pbx.sip.leg import Leg, Phase
@@ -78,7 +78,7 @@ class Within:
         if leg.phase is Phase.INCOMING:
             # A caller may give up an early dialog by BYE too (RFC 3261 15).
             self._core.reply(request, flow, 200, now)
-            self._uas.finish(leg, 487, By.REMOTE, request.headers.get("Reason"), now)
+            self._uas.finish(leg, 487, By.REMOTE, reason_of(request), now)
         elif leg.phase in (Phase.TALKING, Phase.LEAVING):
             self._byes.receive(leg, request, flow, now)
         else:

@@ -1,4 +1,4 @@
-"""Two stacks and the wire between them, under one virtual clock and one seed. UDP loses, doubles and reorders; TCP breaks."""
+"""Two stacks and the wire between them, one virtual clock, one seed. UDP loses, doubles and reorders; TCP breaks."""
 
 import random
 from dataclasses import dataclass, field

@@ -7,13 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siaga_pbx.sip.deadlines import Alarm, Deadlines
+from siaga_pbx.sip.digest import Challenge
 from siaga_pbx.sip.errors import RemoteError
-from siaga_pbx.sip.events import Counted, OptionsOutcome
+from siaga_pbx.sip.events import Answered, Counted, Ended, Failed, OptionsOutcome
 from siaga_pbx.sip.flow import Flow, Target
-from siaga_pbx.sip.message import parse
+from siaga_pbx.sip.message import Request, parse
 from siaga_pbx.sip.table import MAX_SERVER_TRANSACTIONS
 from siaga_pbx.sip.uri import Uri
 from tests.flows.bench import OTHER_TRUNK, OUR_SDP, SEAT, STRANGER, THEIR_SDP, TRUNK, Bench, Peer, register, where
+from tests.flows.test_seat_call import outbound
 
 TRUNK_TARGET = Target("udp", "198.51.100.1", 5060)
 
@@ -128,7 +130,7 @@ def command(bench: Bench, leg: str, what: str) -> None:
             bench.do(stack.hang_up(leg, now))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.tuples(_texts(), st.sampled_from([TRUNK, TRUNK, OTHER_TRUNK, SEAT, STRANGER])), max_size=12),
     st.lists(st.sampled_from(["answer", "ring", "accept", "offer", "hang_up", "nothing"]), min_size=12, max_size=12),
@@ -150,6 +152,53 @@ def test_nothing_that_is_received_raises(texts: list[tuple[tuple[str, bytes], Fl
     for leg in list(bench.stack._core.legs):
         command(bench, leg, "hang_up")
     bench.advance(300)
+    assert bench.is_empty()
+
+
+_ANSWERS = st.tuples(
+    st.integers(0, 5),
+    st.sampled_from((100, 180, 183, 200, 200, 202, 302, 401, 407, 481, 486, 487, 491, 603)),
+    st.sampled_from(("a", "b", "")),
+    st.sampled_from(
+        (
+            ("Contact", "<sip:siaga@192.0.2.10:5060>"),
+            ("Contact", "<<"),
+            ("WWW-Authenticate", str(Challenge("carrier", "n"))),
+            ("Proxy-Authenticate", str(Challenge("carrier", "n", stale=True))),
+        )
+    ),
+    st.sampled_from(("nothing", "nothing", "hang_up", "offer", "accept", "wait", "check")),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_ANSWERS, max_size=12))
+def test_whatever_answers_our_invite_gets_the_leg_ends_once(
+    answers: list[tuple[int, int, str, tuple[str, str], str]],
+) -> None:
+    bench = Bench()
+    outbound(bench)
+    bench.do(bench.stack.unreachable(STRANGER, bench.now))
+    requests = [first for first in [*bench.stack._core.table.clients()] if isinstance(first, InviteClient)]
+    sent: list[Request] = [requests[0].request]
+    for index, status, tag, header, what in answers:
+        peer = Peer(bench, TRUNK, tag=tag or "x", contact="<sip:x@198.51.100.1>")
+        request = sent[index % len(sent)]
+        peer.answer(request, status, THEIR_SDP if status == 200 else None, headers=(header,))
+        if what == "wait":
+            bench.advance(5)
+        elif what == "check":
+            bench.do(bench.stack.check("leg", bench.now))
+        else:
+            command(bench, "leg", what)
+        sent += [each for _, each in bench.sent if isinstance(each, Request) and each.method != "ACK"]
+        bench.sent.clear()
+    command(bench, "leg", "hang_up")
+    bench.advance(400)
+    ends = [event for event in bench.events if isinstance(event, Ended | Failed)]
+    assert len(ends) == 1
+    answered = [event for event in bench.events if isinstance(event, Answered)]
+    assert len(answered) == (1 if isinstance(ends[0], Ended) else 0)
     assert bench.is_empty()
 
 
