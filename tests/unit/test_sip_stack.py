@@ -177,10 +177,7 @@ def test_whatever_answers_our_invite_gets_the_leg_ends_once(
     answers: list[tuple[int, int, str, tuple[str, str], str]],
 ) -> None:
     bench = Bench()
-    outbound(bench)
-    bench.do(bench.stack.unreachable(STRANGER, bench.now))
-    requests = [first for first in [*bench.stack._core.table.clients()] if isinstance(first, InviteClient)]
-    sent: list[Request] = [requests[0].request]
+    sent = [outbound(bench)]
     for index, status, tag, header, what in answers:
         peer = Peer(bench, TRUNK, tag=tag or "x", contact="<sip:x@198.51.100.1>")
         request = sent[index % len(sent)]
