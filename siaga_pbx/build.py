@@ -5,12 +5,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from siaga_pbx.alarms import Alarms
+from siaga_pbx.call.commands import SeatState
 from siaga_pbx.call.queue import Queue
 from siaga_pbx.calllog import CallLog
 from siaga_pbx.clock import Clock
@@ -202,6 +204,8 @@ def _media_networks(config: Config, trunk_id: str) -> tuple[Network, ...]:
 def _gauges(parts: Parts) -> None:
     """Gauges that follow something are asked at each scrape."""
     metrics, dispatcher = parts.metrics, parts.dispatcher
+    for state in SeatState:
+        metrics.seats.labels(state.value).set_function(partial(_seats_in, parts.queue, state))
     metrics.queue_length.set_function(lambda: len(parts.queue.view().waiting))
     metrics.queue_oldest_seconds.set_function(lambda: _oldest_s(parts))
     metrics.outbox_pending.set_function(lambda: dispatcher.pending)
@@ -209,6 +213,10 @@ def _gauges(parts: Parts) -> None:
     metrics.mqtt_connected.set_function(lambda: dispatcher.connected)
     metrics.media_ports_free.set_function(lambda: parts.media.ports_free)
     metrics.journal_pending.set_function(parts.pending)
+
+
+def _seats_in(queue: Queue, state: SeatState) -> int:
+    return queue.view().seats_by_state.get(state, 0)
 
 
 def _oldest_s(parts: Parts) -> float:

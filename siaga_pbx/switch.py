@@ -386,7 +386,8 @@ class Switch:
         self._perform(tools.stack.invite_seat(leg.id, seat, self._shown(caller), leg.offer(), tools.now(), headers))
 
     def _address_of(self, seat: str) -> str | None:
-        return next((one.source.remote[0] for one in self._tools.stack.bindings() if one.seat == seat), None)
+        binding = self._tools.stack.binding(seat)
+        return binding.source.remote[0] if binding is not None else None
 
     def _shown(self, caller: Caller) -> NameAddr:
         """What the call-taker's phone shows: the number, or in words why there is none."""
@@ -435,7 +436,6 @@ class Switch:
         if command.reason:
             data["reason"] = command.reason
         self._tools.log.seat(command.seat, "state", data, command.call)
-        self._tools.metrics.show_seats({k.value: n for k, n in self._tools.queue.view().seats_by_state.items()})
 
     def _seat_missed(self, command: does.SeatMissed) -> None:
         self._tools.metrics.seat_missed.inc()

@@ -198,6 +198,10 @@ class Stack:
         """The contact in use of every registered seat."""
         return self._registrar.all_in_use()
 
+    def binding(self, seat: str) -> Binding | None:
+        """The contact in use of one seat."""
+        return self._registrar.in_use(seat)
+
     def snapshot(self, now: float) -> list[StoredBinding]:
         """Every binding, to be stored."""
         return self._registrar.snapshot(now)
