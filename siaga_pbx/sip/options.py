@@ -69,7 +69,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """An outgoing call. The offer is always ours; `headers` are added as is; `account` answers a 401 or 407 once."""
+    """An outgoing call; the target's host may be a name, if the shell resolves it.
+
+    The offer is always ours; `headers` are added as they are; `account` answers a 401 or 407 once.
+    """
 
     target: Way
     uri: Uri

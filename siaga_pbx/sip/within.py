@@ -118,4 +118,6 @@ def _is_own(leg: Leg, flow: Flow, source: Source) -> bool:
         return source == leg.peer
     if isinstance(leg.peer, Seat) and source == leg.peer:
         return True
+    if leg.peer is None and isinstance(source, Trunk):
+        return True  # a call of ours to a name, which only the shell has resolved
     return flow.remote[0] == host_of(leg.home)

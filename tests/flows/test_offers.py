@@ -4,6 +4,7 @@ import pytest
 
 from siaga_pbx.sip.digest import Challenge, Credentials, verify
 from siaga_pbx.sip.events import (
+    Answered,
     By,
     Checked,
     Confirmed,
@@ -15,9 +16,13 @@ from siaga_pbx.sip.events import (
     Reanswered,
     Unacknowledged,
 )
+from siaga_pbx.sip.flow import Target
+from siaga_pbx.sip.headers import NameAddr
 from siaga_pbx.sip.message import Request
+from siaga_pbx.sip.options import Invite
 from siaga_pbx.sip.sdp import Direction, LocalAudio, make_answer, make_offer
-from tests.flows.bench import OUR_SDP, SEAT, THEIR_SDP, TRUNK, Bench, Peer, register, where
+from siaga_pbx.sip.uri import Uri
+from tests.flows.bench import OUR_SDP, SEAT, STRANGER, THEIR_SDP, TRUNK, Bench, Peer, register, where
 from tests.flows.test_caller import answered
 from tests.flows.test_seat_call import outbound, talking
 
@@ -410,3 +415,20 @@ def test_a_trunk_that_challenges_an_offer() -> None:
     bench.take()
     trunk.answer(again, 200, THEIR_ANSWER)
     assert bench.event(Reanswered).leg == "leg"
+
+
+def test_a_call_to_a_trunk_by_name_is_the_trunks_whichever_address_answers() -> None:
+    bench = Bench()
+    uri = Uri.parse("sip:+62811@sbc.carrier.example")
+    call = Invite(Target("udp", "sbc.carrier.example", 5060), uri, NameAddr("", uri), NameAddr("", uri), OUR_SDP)
+    bench.do(bench.stack.invite("leg", call, bench.now))
+    trunk = Peer(bench, TRUNK)
+    trunk.answer(bench.request("INVITE"), 200, THEIR_ANSWER)
+    bench.event(Answered)
+    bench.request("ACK")
+    reinvite = trunk.request("INVITE", sdp=HOLD)
+    bench.receive(reinvite, STRANGER)
+    assert bench.take() == []
+    trunk.send(reinvite)
+    bench.response(100)
+    bench.event(Offered)
