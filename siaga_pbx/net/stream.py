@@ -36,7 +36,7 @@ BACKLOG = 512
 ACCEPT_AGAIN_S = 0.5
 MAX_DIALS = 64
 """Connections in the making at once."""
-MAX_DIAL_WAITING = 32
+MAX_DIAL_WAITING = 256
 """Messages that wait for one connection to be made."""
 
 
