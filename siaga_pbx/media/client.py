@@ -114,6 +114,11 @@ class MediaClient:
         return any(link.up for link in self._links)
 
     @property
+    def worker_pids(self) -> tuple[int, ...]:
+        """The processes of the workers that are there."""
+        return tuple(link.pid for link in self._links if link.up)
+
+    @property
     def ports_free(self) -> int:
         """Port pairs that new legs could have now: the workers' free ones (a second old) and those held for us."""
         return sum(link.pong.free for link in self._links if link.up) + sum(

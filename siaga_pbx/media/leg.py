@@ -99,7 +99,7 @@ class Leg:
         if not keep:
             self._source = None
             self.connected_at = now
-        self.sender.target = self._gate.target if self._source is None else self._gate.target_for(self._source)
+        self.sender.aim(self._gate.target if self._source is None else self._gate.target_for(self._source))
         payload_type = remote.codec if remote.payload_type is None else remote.payload_type
         self.sender.agree(remote.codec, payload_type, remote.telephone_event)
         self._laws = [None] * 128
@@ -216,7 +216,7 @@ class Leg:
         if not self._gate.admits(source, now):
             return False
         self._source = source
-        self.sender.target = self._gate.target_for(source)
+        self.sender.aim(self._gate.target_for(source))
         self._tell(FirstPacket(self.name, source[0], source[1], self._gate.named(source)))
         return True
 

@@ -42,12 +42,12 @@ class Sender:
 
     __slots__ = (
         "_epoch",
-        "_floor",
         "_frames",
         "_frames_law",
         "_law",
         "_marker",
         "_on_paced",
+        "_run",
         "_sendto",
         "_sequence_offset",
         "_steady",
@@ -78,7 +78,7 @@ class Sender:
         self._on_paced = on_paced
         self.ssrc, self.timestamp, self.sequence = (int.from_bytes(entropy(n), "big") for n in (4, 4, 2))
         self.target: Address | None = None
-        """Where it goes; None: nowhere, and prompts wait."""
+        """Where it goes (see `aim`); None: nowhere, and prompts wait."""
         self.payload_type: int = Codec.PCMA
         self.event_type: int | None = None
         self.heard: Track | None = None
@@ -92,12 +92,18 @@ class Sender:
         self._steady = False
         self._timestamp_at = 0.0
         self._epoch = -1
-        self._sequence_offset = self._timestamp_offset = self._floor = 0
+        self._sequence_offset = self._timestamp_offset = self._run = 0
 
     @property
     def law(self) -> Codec:
         """The law it is sent in."""
         return self._law
+
+    def aim(self, target: Address | None) -> None:
+        """Where to send from now on."""
+        self.target = target
+        if target is None:
+            self._epoch = -1  # what the source sends meanwhile is not numbered
 
     def agree(self, law: Codec, payload_type: int, event_type: int | None) -> None:
         """What the far side takes."""
@@ -140,7 +146,7 @@ class Sender:
         """A packet of the source is held back: what follows is numbered as if it had never been."""
         if epoch == self._epoch:
             self._sequence_offset -= 1
-            self._floor = (self.sequence + 1) & 0xFFFF
+            self._run = 0
             self._marker = MARKER
 
     def tick(self, now: float) -> None:
@@ -153,11 +159,13 @@ class Sender:
             frame = bytes((SILENCE[self._law],)) * FRAME
         elif self._frames_law is not self._law:
             frame = frame.translate(TO_LAW[self._law])
-        stamp = (self.timestamp + FRAME) & 0xFFFFFFFF if self._steady else self._next_timestamp(now)
+        self.timestamp = (self.timestamp + FRAME) & 0xFFFFFFFF if self._steady else self._next_timestamp(now)
+        self.sequence = (self.sequence + 1) & 0xFFFF
+        self._timestamp_at = now
         self._steady = True
-        self._send(self.payload_type, 0, (self.sequence + 1) & 0xFFFF, stamp, frame, now)
+        self._send(self.payload_type | self._marker, self.sequence, self.timestamp, frame, now)
         if self.heard is not None:
-            self.heard.write(stamp, frame, self._law, now)
+            self.heard.write(self.timestamp, frame, self._law, now)
 
     def watch(self, now: float) -> None:
         """Called now and then: a source that went quiet is stood in for."""
@@ -186,37 +194,38 @@ class Sender:
         self._steady = self.paced = False
         self._sequence_offset = self.sequence + 1 - sequence
         self._timestamp_offset = self._next_timestamp(now) - timestamp
-        self._floor = (self.sequence + 1) & 0xFFFF
+        self._run = 0
         return True
 
     def _forward(
         self, payload_type: int, marker: int, sequence: int, timestamp: int, payload: bytes, now: float
     ) -> None:
-        out = (sequence + self._sequence_offset) & 0xFFFF
-        if (out - self._floor) & 0x8000:  # from before the switch, and late
+        """A packet of the source under our numbers."""
+        sequence = (sequence + self._sequence_offset) & 0xFFFF
+        timestamp = (timestamp + self._timestamp_offset) & 0xFFFFFFFF
+        ahead = (sequence - self.sequence) & 0xFFFF
+        if ahead < 0x8000:
+            self.sequence = sequence
+            self._run += ahead
+            if timestamp != self.timestamp:  # all packets of one telephone-event have the first one's
+                self.timestamp, self._timestamp_at = timestamp, now
+        elif 0x10000 - ahead >= self._run:  # late, and from before the switch
             return
-        self._send(payload_type, marker, out, (timestamp + self._timestamp_offset) & 0xFFFFFFFF, payload, now)
+        self._send(payload_type | marker | self._marker, sequence, timestamp, payload, now)
 
     def _next_timestamp(self, now: float) -> int:
         """Where the clock is: what has passed since the last packet, but at least that packet's own 20 ms."""
         passed = round((now - self._timestamp_at) * RATE) if self.sent else 0
         return (self.timestamp + max(FRAME, passed)) & 0xFFFFFFFF
 
-    def _send(self, payload_type: int, marker: int, sequence: int, timestamp: int, payload: bytes, now: float) -> None:
-        target = self.target
-        if target is None:
-            self._epoch = -1
-            return
-        if not (sequence - self.sequence) & 0x8000:  # else it is late, and what came after it has been sent
-            self.sequence = sequence
-            if timestamp != self.timestamp:  # all packets of one telephone-event have the first one's
-                self.timestamp, self._timestamp_at = timestamp, now
+    def _send(self, kind: int, sequence: int, timestamp: int, payload: bytes, now: float) -> None:
+        self._marker = 0
         self.last_at = now
+        if (target := self.target) is None:
+            return
         self.sent += 1
         self.octets += len(payload)
-        header = _pack(PLAIN, marker | self._marker | payload_type, sequence, timestamp, self.ssrc)
-        self._marker = 0
         try:
-            self._sendto(header + payload, target)
+            self._sendto(_pack(PLAIN, kind, sequence, timestamp, self.ssrc) + payload, target)
         except OSError:  # a full buffer, no route, a refusal by the far side's machine: one packet, as on any network
             self.unsent += 1

@@ -1,0 +1,193 @@
+"""For tests of media: far ends on real sockets, a client with its events at hand, audio that can be told apart."""
+
+import asyncio
+import os
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+
+from siaga_pbx.media.client import MediaClient
+from siaga_pbx.media.events import LocalMedia, MediaEvent
+from siaga_pbx.media.protocol import Codec, Remote, Side
+from tests.media_process import Settings
+
+PATIENCE_S = 10.0
+FRAME_S = 0.02
+
+EventT = TypeVar("EventT")
+
+
+def free_ports(pairs: int) -> tuple[int, int]:
+    """A [media] ports setting, apart from those of other test processes."""
+    first = 20000 + os.getpid() % 300 * 40
+    return first, first + 2 * pairs - 1
+
+
+def noise(frames: int, seed: int) -> list[bytes]:
+    """Frames of codes that occur nowhere else: what is heard can be told to the sample."""
+    codes = np.random.default_rng(seed).integers(0, 256, (frames, 160), dtype=np.uint8)
+    return [row.tobytes() for row in codes]
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What a far end got."""
+
+    at: float
+    marker: bool
+    payload_type: int
+    sequence: int
+    timestamp: int
+    ssrc: int
+    payload: bytes
+    source: tuple[str, int]
+
+
+class FarEnd:
+    """A phone: sends RTP from one port, keeps what it gets. Its own stream runs on through pauses."""
+
+    def __init__(self, codec: Codec = Codec.PCMA, host: str = "127.0.0.1", ssrc: int = 0x1234) -> None:
+        self.codec = codec
+        self.ssrc = ssrc
+        self.sequence = 65530  # goes round soon: what forgets the carry is found out
+        self.timestamp = 0xFFFFFF00
+        self.packets: list[Packet] = []
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind((host, 0))
+        self._news = asyncio.Event()
+
+    def __enter__(self) -> "FarEnd":
+        asyncio.get_running_loop().add_reader(self._socket, self._receive)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self._socket.getsockname()
+        return str(host), int(port)
+
+    def remote(self, telephone_event: int | None = 101) -> Remote:
+        host, port = self.address
+        return Remote(host=host, port=port, codec=self.codec, telephone_event=telephone_event)
+
+    def say(self, to: LocalMedia, codes: bytes, payload_type: int | None = None, marker: bool = False) -> None:
+        """The next packet of its stream."""
+        kind = self.codec if payload_type is None else payload_type
+        self.send_raw(to, self.packet(codes, kind, marker, self.sequence, self.timestamp))
+        self.sequence = (self.sequence + 1) & 0xFFFF
+        self.timestamp = (self.timestamp + len(codes)) & 0xFFFFFFFF
+
+    def packet(self, payload: bytes, payload_type: int, marker: bool, sequence: int, timestamp: int) -> bytes:
+        return struct.pack("!BBHII", 0x80, marker << 7 | payload_type, sequence, timestamp, self.ssrc) + payload
+
+    def send_raw(self, to: LocalMedia, packet: bytes) -> None:
+        self._socket.sendto(packet, (to.address, to.port))
+
+    async def talk(self, to: LocalMedia, frames: list[bytes]) -> None:
+        """Frames, 20 ms apart."""
+        start = time.monotonic()
+        for number, frame in enumerate(frames):
+            await asyncio.sleep(max(0.0, start + number * FRAME_S - time.monotonic()))
+            self.say(to, frame)
+
+    async def press(self, to: LocalMedia, code: int, duration: int = 800, payload_type: int = 101) -> None:
+        """A key as RFC 4733 has it: a packet each 20 ms, the end three times."""
+        for at in range(160, duration + 1, 160):
+            self._event(to, code, at, payload_type, end=False, marker=at == 160)
+            await asyncio.sleep(FRAME_S)
+        for _ in range(3):
+            self._event(to, code, duration, payload_type, end=True, marker=False)
+        self.timestamp = (self.timestamp + duration) & 0xFFFFFFFF
+
+    async def heard(self, enough: Callable[[list[Packet]], bool]) -> list[Packet]:
+        """All packets got, once there are enough."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not enough(self.packets):
+                self._news.clear()
+                await self._news.wait()
+        return self.packets
+
+    async def heard_number(self, number: int) -> list[Packet]:
+        return await self.heard(lambda packets: len(packets) >= number)
+
+    def audio(self) -> bytes:
+        """All audio got, in order of arrival."""
+        return b"".join(packet.payload for packet in self.packets if packet.payload_type == self.codec)
+
+    def _event(self, to: LocalMedia, code: int, duration: int, payload_type: int, *, end: bool, marker: bool) -> None:
+        payload = struct.pack("!BBH", code, end << 7 | 10, duration)
+        self.send_raw(to, self.packet(payload, payload_type, marker, self.sequence, self.timestamp))
+        self.sequence = (self.sequence + 1) & 0xFFFF
+
+    def _receive(self) -> None:
+        try:
+            data, source = self._socket.recvfrom(2048)
+        except BlockingIOError:
+            return
+        _, second, sequence, timestamp, ssrc = struct.unpack_from("!BBHII", data)
+        self.packets.append(
+            Packet(time.monotonic(), second > 127, second & 127, sequence, timestamp, ssrc, data[12:], source)
+        )
+        self._news.set()
+
+
+class Events:
+    """What the client told, to be waited for."""
+
+    def __init__(self) -> None:
+        self.all: list[MediaEvent] = []
+        self._news = asyncio.Event()
+
+    def take(self, event: MediaEvent) -> None:
+        self.all.append(event)
+        self._news.set()
+
+    def of(self, kind: type[EventT]) -> list[EventT]:
+        return [event for event in self.all if isinstance(event, kind)]
+
+    async def get(self, kind: type[EventT], number: int = 1) -> EventT:
+        """The `number`-th event of a kind, when it has come."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.of(kind)) < number:
+                self._news.clear()
+                await self._news.wait()
+        return self.of(kind)[number - 1]
+
+
+@dataclass(slots=True)
+class Media:
+    """A started client."""
+
+    client: MediaClient
+    events: Events
+    settings: Settings
+
+    def open(self, leg: str, side: Side = Side.CALLER, call: str = "call") -> LocalMedia:
+        local = self.client.open(call, leg, side, "127.0.0.1")
+        assert local is not None
+        return local
+
+
+@asynccontextmanager
+async def media(folder: Path, pairs: int = 8, **settings: object) -> AsyncIterator[Media]:
+    """A client and its worker processes, gone when left."""
+    chosen = Settings(socket=folder / "media.sock", ports=free_ports(pairs), **settings)  # type: ignore[arg-type]  # tests' own keywords
+    events = Events()
+    client = MediaClient(chosen, events.take, spawn=chosen.spawn)
+    await client.start()
+    try:
+        yield Media(client, events, chosen)
+    finally:
+        await client.stop()
