@@ -264,7 +264,9 @@ class Embedded:
         await self._broker.stop()
 
     def _at(self, port: int) -> Mosquitto:
-        return Mosquitto(folder_of(self._path), self.users, self._rules, port=port)
+        # A session belongs to its user: nobody takes another's over by its client id.
+        extra = ("use_username_as_clientid true",)
+        return Mosquitto(folder_of(self._path), self.users, self._rules, port=port, extra=extra)
 
     async def _keep(self) -> None:
         while True:

@@ -4,11 +4,10 @@ Both ends check what they receive with these models; `schemas/` holds the JSON S
 an end of their own. Members that are not known are ignored, so that a later version may add some.
 """
 
-import json
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from siaga_pbx.dispatch.ladder import Answer, State
 
@@ -20,6 +19,8 @@ UtcTime = Annotated[
     str,
     Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$", examples=["2026-11-24T00:00:00.000Z"]),
 ]
+# Not Literal[1], which takes true for 1.
+Version = Annotated[int, Field(ge=1, le=1), WithJsonSchema({"const": 1, "type": "integer"})]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
@@ -97,7 +98,7 @@ class Dispatch(Message):
 
     name = "dispatch"
 
-    schema_: Literal[1] = Field(alias="schema", description="the version of this schema")
+    schema_: Version = Field(alias="schema", description="the version of this schema")
     dispatch_id: Id = Field(description="the same for all sequences of one incident and agency")
     incident_id: Id
     call_id: Id
@@ -157,7 +158,7 @@ class Presence(Message):
 
     name = "presence"
 
-    schema_: Literal[1] = Field(alias="schema")
+    schema_: Version = Field(alias="schema")
     agency: AgencyId
     state: Literal["online", "offline"]
     at: Annotated[str, Field(max_length=64)] = Field(description="in a will: since when the connection was there")
@@ -168,16 +169,7 @@ class Status(Message):
 
     name = "status"
 
-    schema_: Literal[1] = Field(alias="schema")
+    schema_: Version = Field(alias="schema")
     centre: AgencyId
     state: Literal["online", "offline"]
     at: Annotated[str, Field(max_length=64)] = Field(description="in a will: since when the connection was there")
-
-
-MESSAGES: tuple[type[Message], ...] = (Dispatch, Ack, Presence, Status)
-
-
-def json_schema(message: type[Message]) -> str:
-    """The JSON Schema (draft 2020-12) of a message, as `schemas/{name}.json` holds it."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **message.model_json_schema(by_alias=True)}
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
