@@ -32,6 +32,8 @@ DRAIN_LIMIT_S = 300.0
 """How long a drain waits for calls to end; the unit's TimeoutStopSec lies above it."""
 LINGER_S = 0.5
 """How long the last BYEs may be answered before the sockets close."""
+SWITCH_S = 0.0005
+"""How long the records' thread may keep the interpreter from the loop; Python's own 5 ms show in the ringing time."""
 CHECK_PEERS_S = 30.0
 AUDIT_S = 5.0
 CLOCK_CHECK_S = 60.0
@@ -255,6 +257,7 @@ async def serve(config: Config) -> int:
 def run(path: Path) -> int:
     """`siaga-pbx run`: 0 after a clean stop, 1 when the configuration or the start failed."""
     os.umask(0o077)
+    sys.setswitchinterval(SWITCH_S)
     try:
         config = configuration.load(path)
     except ConfigErrors as errors:

@@ -92,7 +92,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
     parts_alarms = Alarms(store, clock.utc, metrics.alarm_active)
     reader = Reader(config.records.database)
     addresses = Addresses(clock, config.sip.advertise, advertised(config))
-    stack = Stack(stack_settings(config, addresses), os.urandom)
+    stack = Stack(stack_settings(config, addresses), Entropy().take)
     endpoint = Endpoint(
         stack,
         listens(config),
@@ -148,6 +148,20 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
     _gauges(parts)
     follow(metrics, config)
     return parts
+
+
+class Entropy:
+    """os.urandom by the kilobyte: each system call gives other threads the interpreter, and a call needs several."""
+
+    def __init__(self) -> None:
+        self._store = b""
+
+    def take(self, count: int) -> bytes:
+        """So many random bytes, given out once."""
+        if len(self._store) < count:
+            self._store = os.urandom(4096 + count)
+        taken, self._store = self._store[:count], self._store[count:]
+        return taken
 
 
 class _Journal:

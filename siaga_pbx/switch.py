@@ -98,6 +98,7 @@ class Switch:
             does.DropSeat: self._hang_up_seat,
             does.Connect: self._connect_seat,
             does.DropCaller: self._drop_caller,
+            does.Requeued: self._requeued,
             does.StartOverflow: self._start_overflow,
             does.WithdrawOverflow: self._hang_up_overflow,
             does.DropOverflow: self._hang_up_overflow,
@@ -137,7 +138,11 @@ class Switch:
 
     def _carry(self, commands: Iterable[does.Command]) -> None:
         for command in commands:
-            self._commands[type(command)](command)
+            try:
+                self._commands[type(command)](command)
+            except Exception:  # noqa: BLE001 - a fault in one call's command must not swallow the others'; audit repairs
+                self._tools.metrics.internal_errors.labels("switch").inc()
+                log.exception("a command was not carried out", command=type(command).__name__)
 
     def _arm(self) -> None:
         """One timer for the whole queue, set to its next deadline."""
@@ -447,6 +452,14 @@ class Switch:
         caller = self.callers.get(command.call)
         if caller is not None:
             self._perform(self._tools.stack.hang_up(caller.leg.id, self._tools.now()))
+
+    def _requeued(self, command: does.Requeued) -> None:
+        """The other side was lost, the caller is still there: waiting audio, and the place at the head."""
+        caller = self.callers.get(command.call)
+        if caller is not None:
+            caller.connected = None
+            self._tools.media.play(caller.leg.id, (), ("waiting",))
+            self._tools.log.step(caller.id, "requeued", {"cause": command.cause.value})
 
     def _start_overflow(self, command: does.StartOverflow) -> None:
         tools, caller = self._tools, self.callers[command.call]

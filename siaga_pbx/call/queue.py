@@ -189,12 +189,12 @@ class Queue:
 
     def _assign(self, now: float, out: Commands) -> None:
         """First one seat for every caller, in their order; then what is left for those offered to all."""
-        if not self._unanswered:
+        unanswered = (self._calls[id] for id in self._unanswered)
+        callers = [call for call in unanswered if isinstance(call.state, Waiting) or call.reach is Reach.ALL]
+        if not callers:  # as after most events: no need to look at the seats
             return
+        callers.sort(key=lambda call: call.place)
         free = sorted((seat for seat in self._seats.values() if seat.offerable), key=lambda seat: seat.turn)
-        if not free:
-            return
-        callers = sorted((self._calls[id] for id in self._unanswered), key=lambda call: call.place)
         for call in callers:
             seat = next((seat for seat in free if call.takes(seat.skills)), None)
             if isinstance(call.state, Waiting) and seat is not None:
