@@ -113,10 +113,8 @@ class Generator:
         if data.startswith(b"SIP/2.0 401"):
             seat = header(data, b"Call-ID").removeprefix("reg-")
             challenge = Challenge.parse(header(data, b"WWW-Authenticate"))
-            uri = Uri.parse(f"sip:{self.server[0]}")
-            self.register(
-                seat, str(authorise(challenge, "REGISTER", str(uri), seat, f"demo-{seat}", "0123456789abcdef"))
-            )
+            uri = f"sip:{self.server[0]}"
+            self.register(seat, str(authorise(challenge, "REGISTER", uri, seat, f"demo-{seat}", "0123456789abcdef")))
         elif data.startswith(b"SIP/2.0 200") and b" REGISTER" in data:
             self.registered += 1
         elif data.startswith(b"INVITE"):

@@ -10,7 +10,6 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from socket import SOCK_DGRAM
 from threading import Event
 from time import sleep
 
@@ -54,7 +53,7 @@ def run(calls: int, keep: bool) -> int:
 
 def _seats(centre: Centre) -> list[Seat]:
     seats = [
-        Seat(seat, centre.password(seat), (DAEMON, centre.sip_port), free_port(SOCK_DGRAM), 25000 + 100 * i, 50 + i)
+        Seat(seat, centre.password(seat), (DAEMON, centre.sip_port), free_port(), 25000 + 100 * i, 50 + i)
         for i, seat in enumerate(SEATS)
     ]
     for seat in seats:

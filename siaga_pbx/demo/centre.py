@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
@@ -87,11 +88,14 @@ class DemoFailed(Exception):
     """The demo cannot go on; the message says why, in a line."""
 
 
-def free_port(kind: int = socket.SOCK_STREAM, host: str = DAEMON) -> int:
-    """A port that nobody has now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+def free_port(host: str = DAEMON) -> int:
+    """A port that nobody has now, neither over UDP nor over TCP."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp, suppress(OSError):
+            udp.bind((host, 0))
+            port = int(udp.getsockname()[1])
+            tcp.bind((host, port))
+            return port
 
 
 @dataclass(slots=True)
@@ -110,7 +114,7 @@ class Centre:
     media: str = ""
     dialplan: str = ""
     ports: int = 400
-    sip_port: int = field(default_factory=lambda: free_port(socket.SOCK_DGRAM))
+    sip_port: int = field(default_factory=free_port)
     http_port: int = field(default_factory=free_port)
     rtp: int = 0
     daemon: subprocess.Popen[bytes] | None = None

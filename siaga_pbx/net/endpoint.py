@@ -111,9 +111,10 @@ class Endpoint:
         try:
             for listen in self._listen:
                 bound.append(self._bind(listen, self._streams))
-        except OSError:
+        except OSError as error:
             await self.close()
-            raise
+            place = f"{listen.transport}://{listen.host}:{listen.port}"
+            raise OSError(error.errno, f"{place}: {error.strerror or error}") from error
         self.bound = tuple(bound)
         self._running = True
         self._sweep()

@@ -50,7 +50,12 @@ class HttpServer:
     async def start(self) -> None:
         """Bind and serve. Raises OSError when the address cannot be bound, or a PEM file does not serve."""
         family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
-        listener = socket.create_server(self.address, family=family, backlog=BACKLOG)
+        try:
+            listener = socket.create_server(self.address, family=family, backlog=BACKLOG)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"http {self.address[0]}:{self.address[1]}: {error.strerror or error}"
+            ) from error
         server = _Server(self._config)
         task = asyncio.create_task(server.serve([listener]), name="http")
         serving = asyncio.create_task(server.serving.wait())

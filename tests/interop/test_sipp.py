@@ -1,7 +1,6 @@
 """300 calls at 10 a second from SIPp as the carrier, to 20 seats that SIPp registered with digest."""
 
 import itertools
-import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ def centre(tmp_path: Path) -> Iterator[Centre]:
 
 def test_no_call_fails_and_the_record_is_complete(centre: Centre, tmp_path: Path) -> None:
     server = (DAEMON, centre.sip_port)
-    own, answering, calling = (free_port(socket.SOCK_DGRAM, host) for host in (DAEMON, DAEMON, TRUNK))
+    own, answering, calling = (free_port(host) for host in (DAEMON, DAEMON, TRUNK))
     seats = subprocess.Popen(
         sipp.command("seat", server, (DAEMON, answering), tmp_path, "-aa"),
         stdout=subprocess.DEVNULL,
