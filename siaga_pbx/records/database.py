@@ -52,10 +52,10 @@ def is_outage(error: Exception) -> bool:
             return False
 
 
-def is_busy(error: Exception) -> bool:
-    """Whether the database was only locked by somebody else."""
+def is_harmless(error: Exception) -> bool:
+    """Whether an outage cannot have damaged the database: it is locked, full or read-only."""
     name = getattr(error.orig, "sqlite_errorname", "") if isinstance(error, DBAPIError) else ""
-    return str(name).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+    return str(name).startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_READONLY"))
 
 
 def writer_engine(url: str, busy_timeout_s: float, *, foreign_keys: bool = True) -> Engine:

@@ -82,12 +82,15 @@ class Reader:
         query = select(event)
         wanted = {"call_id": call_id, "subject": subject, "subject_id": subject_id}
         query = query.where(*(event.c[name] == value for name, value in wanted.items() if value is not None))
+        if after is not None:
+            query = query.where(event.c.seq > after)
         if since is not None:
             earliest = int(parse_utc(since).timestamp() * 1000) - _ID_LEAD_MS
             query = query.where(event.c.at >= since, event.c.id >= first_id(earliest))
         if after is not None:
-            return self._rows(query.where(event.c.seq > after).order_by(event.c.seq).limit(limit))
-        return self._newest(query, [event.c.seq], limit)
+            return self._rows(query.order_by(event.c.seq).limit(limit))
+        # "+ 0": a range of ids is to be looked up and then sorted, rather than all events gone through in order.
+        return self._newest(query, [event.c.seq + 0 if since is not None else event.c.seq], limit)
 
     def seats(self, *, seat: str | None = None, since: str | None = None, limit: int | None = None) -> list[Record]:
         """The seats' history: the events whose subject is a seat."""
@@ -157,16 +160,16 @@ class Reader:
         return self._newest(query, [call.c.received_at, call.c.id], None)
 
     def recorded(self, *, before: str) -> list[Record]:
-        """Calls with a recording that ended before that time."""
+        """The `id` and `recording` of calls with a recording that ended before that time."""
         call = self._tables["call"]
-        query = select(call).where(call.c.ended_at < before, call.c.recording.is_not(None))
+        query = select(call.c.id, call.c.recording).where(call.c.ended_at < before, call.c.recording.is_not(None))
         return self._newest(query, [call.c.received_at, call.c.id], None)
 
     def unerased(self, *, before: str) -> list[Record]:
-        """Calls that ended before that time and still have their content."""
+        """The `id` and `recording` of calls that ended before that time and still have their content."""
         call, event = self._tables["call"], self._tables["event"]
         erased = select(event.c.seq).where(event.c.call_id == call.c.id, event.c.kind == ERASED).exists()
-        query = select(call).where(call.c.ended_at < before, ~erased)
+        query = select(call.c.id, call.c.recording).where(call.c.ended_at < before, ~erased)
         return self._newest(query, [call.c.received_at, call.c.id], None)
 
     def _one(self, table: str, id: str) -> Record | None:

@@ -151,6 +151,7 @@ class Store:
         while going:
             batches, marker, going = self._gather(None if writer.up else self._times[1])
             writer.take(batches)
+            writer.tell_dropped(self.dropped)
             if marker is not None:
                 marker.set_result(writer.up or writer.recover())
         writer.close()

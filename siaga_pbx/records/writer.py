@@ -16,7 +16,7 @@ from siaga_pbx.records.database import (
     check,
     empty_log,
     file_identity,
-    is_busy,
+    is_harmless,
     is_outage,
     migrate,
     sqlite_file,
@@ -79,14 +79,14 @@ class Writer:
         self._engine: Engine | None = None
         self._connection: Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._sound = False  # migrated and checked, and nothing but a lock went wrong since
+        self._sound = False  # migrated and checked, and nothing went wrong since that could damage it
         self._settled = False  # the rows of a crashed run are closed
         self._in_doubt = False  # a commit failed half-way: only the mark in the database tells whether it took
         self._last = 0  # the number of the last batch taken
         self._marks: dict[str, int] = {}
         self._retry_at = 0.0
         self._alarmed: set[str] = set()
-        self._told_lost = 0
+        self._told_lost = self._told_dropped = 0
 
     def start(self) -> None:
         """The first attempt at the database. Never raises: if it fails, the journal takes over."""
@@ -116,15 +116,23 @@ class Writer:
 
     def recover(self) -> bool:
         """Tries the database: opens it, replays the journal, closes a crashed run's rows. Never raises."""
+        started = time.monotonic()
         try:
             self._connect()
             self._replay()
         except Exception as error:  # noqa: BLE001  as in take()
             self._fall(error)
+            self._retry_at += time.monotonic() - started  # an attempt that takes its time is not made all the time
             return False
         self.up = True
         self._alarm("records", False, "the database works")
         return True
+
+    def tell_dropped(self, batches: int) -> None:
+        """Batches that never came here are lost like those that the journal dropped."""
+        if batches > self._told_dropped:
+            self._told_dropped = batches
+            self._alarm("records_lost", True, f"{batches} batches dropped: the writer was stuck")
 
     def close(self) -> None:
         """The last attempt at whatever is in the journal, then the end."""
@@ -240,7 +248,7 @@ class Writer:
     def _fall(self, error: Exception) -> None:
         """The database failed: no connection until the next attempt, which tells what a half-way commit came to."""
         self.up = False
-        self._sound = self._sound and is_busy(error)
+        self._sound = self._sound and is_harmless(error)
         self._disconnect()
         if self._in_doubt:
             self._in_doubt = False

@@ -218,6 +218,13 @@ def history(template: Path, steps: Sequence[Step]) -> None:
         check(world)
 
 
+@pytest.mark.parametrize("moment", range(12))
+def test_a_crash_at_every_moment_of_a_replay(template: Path, moment: int) -> None:
+    taken = Take([1, 2], commit=False, arrives=True, ends=False)
+    history(template, [taken, "lock", taken, taken, "unlock", CrashAfter(moment), taken])
+    history(template, [taken, "lock", taken, "restart", taken, "unlock", CrashAfter(moment), "restart", taken])
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(steps, min_size=1, max_size=25))
 def test_any_history(template: Path, steps: list[Step]) -> None:

@@ -112,6 +112,15 @@ def test_memory_takes_over_when_the_file_cannot_be_written_and_hands_back_in_ord
     assert numbers(opened(folder / "pending")) == [1, 2, 3]
 
 
+def test_cleared_it_holds_nothing_in_memory_either(tmp_path: Path) -> None:
+    (tmp_path / "gone").write_text("")
+    journal = Journal(tmp_path / "gone" / "pending", 100)
+    journal.append([entry(1)])
+    (tmp_path / "gone").unlink()
+    journal.clear()
+    assert (journal.pending, numbers(journal)) == (0, [])
+
+
 def test_the_memory_is_bounded_and_the_loss_counted(tmp_path: Path) -> None:
     (tmp_path / "gone").write_text("")
     journal = Journal(tmp_path / "gone" / "pending", 2)
