@@ -1,0 +1,98 @@
+"""Prompts: the shipped ones are all there and sound, a centre's own come first, wrong files are told of."""
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from siaga_pbx.media.g711 import decode, encode
+from siaga_pbx.media.prompts import NotAPrompt, PromptStore, read_prompt
+from siaga_pbx.media.protocol import Codec
+
+SHIPPED = Path(__file__).parent.parent.parent / "siaga_pbx" / "prompts" / "id"
+NAMES = {
+    "greeting", "waiting", "test", "dispatch-sent", "dispatch-failed", "not-known", "paused", "ready", "callback-none",
+    "callback-dialling", "disposition-saved", "failed",
+}  # fmt: skip
+
+
+def write_wav(path: Path, samples: list[int], rate: int = 8000, channels: int = 1) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, 2, rate, 0, "NONE", ""))
+        file.writeframes(np.array(samples, dtype="<i2").tobytes())
+    return path
+
+
+def test_the_shipped_prompts_are_all_there() -> None:
+    assert {path.stem for path in SHIPPED.glob("*.wav")} == NAMES
+    store = PromptStore()
+    assert store.faults == {}
+    assert all(name in store for name in NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_the_shipped_prompts_are_of_one_loudness_and_never_clip(name: str) -> None:
+    samples = decode(b"".join(read_prompt(SHIPPED / f"{name}.wav")[Codec.PCMA]), Codec.PCMA).astype(float) / 32768
+    frames = (samples[: len(samples) // 160 * 160].reshape(-1, 160) ** 2).mean(axis=1)
+    speech_db = 10 * np.log10(frames[frames > frames.max() / 100].mean())
+    assert -24 < speech_db < -14
+    assert np.abs(samples).max() < 0.75
+    assert np.abs(samples[:80]).max() < 0.01
+
+
+def test_the_waiting_loop_is_eight_seconds() -> None:
+    assert len(read_prompt(SHIPPED / "waiting.wav")[Codec.PCMA]) == 400
+
+
+def test_frames_are_the_samples_in_both_laws(tmp_path: Path) -> None:
+    samples = list(range(-3000, 3000, 20))
+    prompt = read_prompt(write_wav(tmp_path / "a.wav", samples))
+    padded = np.array(samples + [0] * 20, dtype=np.int16)
+    for law in Codec:
+        assert len(prompt[law]) == 2
+        assert b"".join(prompt[law]) == encode(padded, law)
+
+
+def test_once_then_the_loop_for_ever(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", [8] * 320)
+    write_wav(tmp_path / "b.wav", [2000] * 160)
+    store = PromptStore(tmp_path)
+    a, b = (store._prompts[name][Codec.PCMA][0] for name in "ab")
+    played: list[int] = []
+    frames = store.frames(["a", "missing"], ["b", "a"], Codec.PCMA, lambda: played.append(1))
+    assert [next(frames) for _ in range(2)] == [a, a]
+    assert not played
+    assert [next(frames) for _ in range(7)] == [b, a, a, b, a, a, b]
+    assert played == [1]
+
+
+def test_a_loop_of_nothing_ends() -> None:
+    played: list[int] = []
+    assert list(PromptStore().frames([], ["missing"], Codec.PCMA, lambda: played.append(1))) == []
+    assert played == [1]
+
+
+def test_a_centres_own_come_before_the_shipped(tmp_path: Path) -> None:
+    write_wav(tmp_path / "greeting.wav", [1000] * 160)
+    store = PromptStore(tmp_path)
+    assert len(store._prompts["greeting"][Codec.PCMA]) == 1
+    assert "waiting" in store
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "samples", "reason"),
+    [(16000, 1, [1], "16000 Hz"), (8000, 2, [1, 1], "2 channels"), (8000, 1, [], "not 0 to")],
+)
+def test_wrong_files_are_told_of(tmp_path: Path, rate: int, channels: int, samples: list[int], reason: str) -> None:
+    path = write_wav(tmp_path / "greeting.wav", samples, rate, channels)
+    with pytest.raises(NotAPrompt, match=reason):
+        read_prompt(path)
+    store = PromptStore(tmp_path)
+    assert reason in store.faults["greeting.wav"]
+    assert "greeting" in store  # the shipped one
+
+
+def test_a_file_that_is_no_wav(tmp_path: Path) -> None:
+    (tmp_path / "new.wav").write_bytes(b"RIFFnonsense")
+    assert list(PromptStore(tmp_path).faults) == ["new.wav"]

@@ -1,0 +1,105 @@
+"""What daemon and worker say: to the wire and back, in any chunks, and nothing else is understood."""
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siaga_pbx.media import protocol as p
+from siaga_pbx.media.wire import MAX_LINE, Lines, ProtocolError, commands, events
+
+COMMANDS: list[p.Command] = [
+    p.Bind("127.0.0.1", 64),
+    p.Open("leg", "call", p.Side.CALLER, "::1", 30000),
+    p.Connect("leg", p.Remote(host="192.0.2.1", port=4000)),
+    p.Connect(
+        "leg",
+        p.Remote(
+            host="2001:db8::1",
+            port=4000,
+            codec=p.Codec.PCMU,
+            payload_type=97,
+            telephone_event=96,
+            ptime_ms=30,
+            accept=(ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")),
+            strict=True,
+            sending=False,
+        ),
+    ),
+    p.Play("leg", ("greeting", "test"), ("waiting",)),
+    p.Bridge("a", "b"),
+    p.Unbridge("a"),
+    p.RelayEvents("a", False),
+    p.Echo("a"),
+    p.Record("call", "/var/lib/calls/\u00e9.wav"),
+    p.StopRecord("call"),
+    p.Close("leg"),
+    p.List(),
+    p.Ping(7),
+    p.Leave(),
+]
+EVENTS: list[p.Event] = [
+    p.Hello(p.VERSION, 0, 4711),
+    p.State((p.LegState("leg", "call", p.Side.SEAT, "127.0.0.1", 30000),), ("call",), (("127.0.0.1", 30002),)),
+    p.Bound("127.0.0.1", 30000),
+    p.BindFailed("127.0.0.1", 3, "exhausted"),
+    p.FirstPacket("leg", "192.0.2.1", 4000, False),
+    p.Dtmf("leg", "*"),
+    p.Played("leg"),
+    p.PromptMissing("leg", "greetings", "there is no such file"),
+    p.Silent("leg", 60.0),
+    p.Closed("leg", p.LegStats(received=10, lost=1, jitter_ms=0.5, remote_lost=-2, remote_jitter_ms=1.25)),
+    p.Recorded("call", "/calls/a.wav", 1.5, "ab" * 32, 0),
+    p.RecordFailed("call", "/calls/a.wav", "No space left on device", False),
+    p.Pong(7, 900, 3, 1.5),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.type)
+def test_commands_there_and_back(command: p.Command) -> None:
+    line = commands().encode(command)
+    assert line.count(b"\n") == 1
+    assert commands().decode(line) == command
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.type)
+def test_events_there_and_back(event: p.Event) -> None:
+    assert events().decode(events().encode(event)) == event
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"{}", b"nonsense", b'{"type":"fly"}', b'{"type":"close"}', b'{"type":"close","leg":3}', b'{"type":"pong"}',
+     b'{"type":"connect","leg":"a","remote":{"host":"h","port":1,"codec":3}}', b"\xff\xfe", b"[" * 1000],
+)  # fmt: skip
+def test_what_is_no_command(line: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        commands().decode(line)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_message_or_the_one_error(line: bytes) -> None:
+    try:
+        commands().decode(line)
+    except ProtocolError:
+        return
+
+
+@given(st.data())
+def test_lines_in_any_chunks(data: st.DataObject) -> None:
+    stream = b"".join(map(commands().encode, COMMANDS))
+    lines, rest = Lines(), stream
+    found: list[bytes] = []
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        found += lines.feed(rest[:size])
+        rest = rest[size:]
+    assert [commands().decode(line) for line in found] == COMMANDS
+
+
+def test_a_line_without_an_end_is_cut_off() -> None:
+    lines = Lines()
+    lines.feed(b"x" * MAX_LINE)
+    with pytest.raises(ProtocolError, match="more than"):
+        lines.feed(b"x")
