@@ -104,7 +104,10 @@ class MediaClient:
         self._legs: dict[str, _Leg] = {}
         self._calls: dict[str, set[str]] = {}
         self._recordings: dict[str, _Recording] = {}
+        self._wanted: set[str] = set()
+        """Addresses on which `open` found no port."""
         self._exhausted: set[str] = set()
+        """Those of them that no port is on order for: `PortsExhausted` was told."""
         self._all_ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -245,6 +248,7 @@ class MediaClient:
         if strays:
             self._on_event(StrayLegs(link.index, strays))
         self._end_recordings(link, set(state.recording))
+        self._note_ready()
         self._on_event(MediaUp(link.index, tuple(sorted(ours - lost)), tuple(sorted(lost))))
 
     def _down(self, link: Link, reason: str) -> None:
@@ -269,8 +273,7 @@ class MediaClient:
             case Bound():
                 self._bound(link, event)
             case BindFailed():
-                if (reserve := self._reserves.get((link.index, event.address))) is not None:
-                    reserve.ordered = max(0, reserve.ordered - event.count)
+                self._delivered(link, event.address, event.count)
             case Pong():
                 for address in self._settings.address:
                     self._fill(link, address)
@@ -290,13 +293,31 @@ class MediaClient:
     def _bound(self, link: Link, event: Bound) -> None:
         if (reserve := self._reserves.get((link.index, event.address))) is None:
             return
-        reserve.ordered = max(0, reserve.ordered - 1)
         reserve.ports.append(event.port)
-        if all(self._ready(link) for link in self._links):
+        self._delivered(link, event.address, 1)
+        if event.address in self._wanted:
+            self._wanted.remove(event.address)
+            self._exhausted.discard(event.address)
+            self._later(PortsAvailable(event.address))
+
+    def _delivered(self, link: Link, address: str, count: int) -> None:
+        """So many of the pairs on order came, or cannot come."""
+        if (reserve := self._reserves.get((link.index, address))) is not None:
+            reserve.ordered = max(0, reserve.ordered - count)
+        self._check_exhausted(address)
+        self._note_ready()
+
+    def _note_ready(self) -> None:
+        if all(reserve.ports and not reserve.ordered for reserve in self._reserves.values()):
             self._all_ready.set()
-        if event.address in self._exhausted:
-            self._exhausted.remove(event.address)
-            self._on_event(PortsAvailable(event.address))
+
+    def _check_exhausted(self, address: str) -> None:
+        """None is free and none is on its way: a worker that has just come owes us some, and that is no alarm."""
+        reserves = [self._reserves[link.index, address] for link in self._links if link.up]
+        due = any(reserve.ports or reserve.ordered for reserve in reserves)
+        if address in self._wanted and reserves and not due and address not in self._exhausted:
+            self._exhausted.add(address)
+            self._later(PortsExhausted(address))
 
     def _fill(self, link: Link, address: str) -> None:
         """Order what the reserve lacks; what cannot be bound now is ordered again with the next `Pong`."""
@@ -320,9 +341,6 @@ class MediaClient:
 
     # --- choices ---
 
-    def _ready(self, link: Link) -> bool:
-        return all(self._reserves[link.index, address].ports for address in self._settings.address)
-
     def _home(self, call: str) -> Link | None:
         """The worker that has the call: its legs can only be joined if one worker has them all."""
         links = (self._legs[leg].link for leg in self._calls.get(call, ()))
@@ -333,7 +351,7 @@ class MediaClient:
         home = self._home(call)
         there = [home] if home is not None else [link for link in self._links if link.up]
         able = [link for link in there if self._reserves[link.index, address].ports]
-        if there and not able and address not in self._exhausted:
-            self._exhausted.add(address)
-            self._later(PortsExhausted(address))
+        if there and not able:
+            self._wanted.add(address)
+            self._check_exhausted(address)
         return min(able, key=lambda link: link.legs, default=None)

@@ -35,14 +35,14 @@ class MediaUp:
 
 @dataclass(frozen=True, slots=True)
 class PortsExhausted:
-    """`open` found no port although a worker is there. An alarm, told once until `PortsAvailable`."""
+    """`open` found no port although a worker is there, and none is free. An alarm, told once until `PortsAvailable`."""
 
     address: str
 
 
 @dataclass(frozen=True, slots=True)
 class PortsAvailable:
-    """The end of `PortsExhausted`."""
+    """There is a port again, after `open` found none: whoever waits for one may try. The end of `PortsExhausted`."""
 
     address: str
 
