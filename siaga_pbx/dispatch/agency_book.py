@@ -105,8 +105,8 @@ class Book:
             self._answer(known, signature)
             waits = known.state is State.RECEIVED and message.sequence == known.message.sequence
             return News.REMINDER if waits and not known.cancelled else News.REPETITION, known
-        if known is None or (known.closed and message.type is not Kind.CANCEL):
-            # A new version of what was closed here asks these people anew.
+        if known is None or (known.closed and message.type is Kind.ALERT):
+            # An alert for what was closed here asks these people anew; an update would only tell them more.
             history = known.history if known else ()
             entry = Entry(message=message, state=State.RECEIVED, history=(*history, (State.RECEIVED, signature.at)))
             news = News.CANCEL if message.type is Kind.CANCEL else News.NEW
@@ -132,10 +132,11 @@ class Book:
         return entry
 
     def restate(self, signature: Signature, dispatch_id: str | None = None) -> None:
-        """Answers one dispatch, or all that are open, once more: for a broker or a centre that may have missed it."""
+        """Answers one dispatch, or all that are not history yet, once more: for who may have missed it."""
         waiting = {ack.dispatch_id for ack in self._unsent}
         for id, entry in self._entries.items():
-            if id not in waiting and (id == dispatch_id or (dispatch_id is None and not entry.closed)):
+            wanted = entry.message.expires_at > signature.at if dispatch_id is None else id == dispatch_id
+            if wanted and id not in waiting:
                 self._answer(entry, signature)
 
     def confirm(self, ack: Ack) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from siaga_pbx.config import Agency
 from siaga_pbx.dispatch.followup import FollowUp, Past, Plan
 from siaga_pbx.dispatch.ladder import (
+    CLOSED,
     LADDER,
     Delivered,
     Escalated,
@@ -18,7 +19,7 @@ from siaga_pbx.dispatch.ladder import (
     State,
 )
 from siaga_pbx.dispatch.message import Dispatch
-from siaga_pbx.records.changes import Change, Delete, Event, Update
+from siaga_pbx.records.changes import Change, Delete, Event, Insert, Update, Upsert
 from siaga_pbx.records.reader import Record
 from siaga_pbx.records.times import parse_utc
 
@@ -64,6 +65,51 @@ def plan_of(agency: Agency | None) -> Plan:
     """What an agency is given."""
     agency = agency or _NO_AGENCY
     return Plan(agency.accept_within_s, agency.arrive_within_s, agency.escalate)
+
+
+def first_rows(message: Dispatch) -> list[Change]:
+    """A new dispatch and its entry in the outbox."""
+    text, at = message.encode().decode(), message.sent_at
+    row: Record = {
+        "id": message.dispatch_id,
+        "incident_id": message.incident_id,
+        "agency": message.agency,
+        "sequence": message.sequence,
+        "state": str(State.PENDING),
+        "message": text,
+        "created_at": at,
+        "next_attempt_at": at,
+        "attempts": 0,
+    }
+    data = {"agency": message.agency, "sequence": message.sequence}
+    ordered = Event(at, "dispatch", message.dispatch_id, message.call_id, "ordered", data)
+    return [Insert("dispatch", row), _outbox_row(message, text), ordered]
+
+
+def next_rows(followed: Followed, message: Dispatch) -> list[Change]:
+    """A new sequence of a dispatch, which begins anew if it was closed."""
+    text = message.encode().decode()
+    row: Record = {"sequence": message.sequence, "message": text, "next_attempt_at": message.sent_at}
+    data = {"sequence": message.sequence}
+    anew = followed.followup.state in CLOSED
+    if anew:
+        row |= {"state": str(State.PENDING)}
+        row |= dict.fromkeys(TIME_COLUMNS.values())
+    event = event_of(followed, message.sent_at, BEGUN_ANEW if anew else "updated", data)
+    return [Update("dispatch", followed.id, row), _outbox_row(message, text), event]
+
+
+def _outbox_row(message: Dispatch, text: str) -> Change:
+    row: Record = {
+        "id": message.dispatch_id,
+        "dispatch_id": message.dispatch_id,
+        "agency": message.agency,
+        "sequence": message.sequence,
+        "message": text,
+        "created_at": message.sent_at,
+        "expires_at": message.expires_at,
+    }
+    return Upsert("outbox", row)
 
 
 def changes_of(

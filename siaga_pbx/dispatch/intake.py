@@ -5,15 +5,15 @@ from collections.abc import Sequence
 
 from siaga_pbx.config import Config
 from siaga_pbx.dispatch.compose import ADDRESS_LIMIT, NOTE_LIMIT, Heading, clean, compose, later, passed_on
-from siaga_pbx.dispatch.followed import BEGUN_ANEW, ENGAGED, Followed, escalated, event_of, plan_of
+from siaga_pbx.dispatch.followed import ENGAGED, Followed, escalated, event_of, first_rows, next_rows, plan_of
 from siaga_pbx.dispatch.followup import FollowUp, Past
-from siaga_pbx.dispatch.ladder import CLOSED, Engage, Escalated, State
+from siaga_pbx.dispatch.ladder import CLOSED, Engage, Escalated
 from siaga_pbx.dispatch.message import Dispatch, Kind
 from siaga_pbx.dispatch.order import NoAgency, Order, Receipt, UnknownCall, UnknownCategory
 from siaga_pbx.dispatch.outbox import Incident, Outbox
 from siaga_pbx.dispatch.ports import Clock
 from siaga_pbx.dispatch.resume import Resume
-from siaga_pbx.records.changes import Change, Event, Insert, Update, Upsert
+from siaga_pbx.records.changes import Change, Event, Insert, Update
 from siaga_pbx.records.errors import ChangeRefused, StoreUnavailable
 from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.reader import Reader, Record
@@ -55,7 +55,7 @@ class Intake:
             return
         message = passed_on(followed.message, new_id(), agency.id, utc, later(utc, agency.accept_within_s))
         engaged = event_of(followed, utc, ENGAGED, {"agency": agency.id, "dispatch_id": message.dispatch_id})
-        await self._commit([escalated(followed, utc, step), *_first_rows(message), engaged])
+        await self._commit([escalated(followed, utc, step), *first_rows(message), engaged])
         fresh = self._fresh(message, config)
         fresh.relieves.add(followed.id)
         self._outbox.follow(incident, fresh)
@@ -81,7 +81,7 @@ class Intake:
         row |= _told(order)
         messages = [self._first_message(order, config, call, row, agency, utc) for agency in agencies]
         opened = Event(utc, "call", order.call_id, order.call_id, "incident_opened", _summary(order, row))
-        await self._commit([Insert("incident", row), opened, *(c for m in messages for c in _first_rows(m))])
+        await self._commit([Insert("incident", row), opened, *(c for m in messages for c in first_rows(m))])
         incident = Incident(row)
         self._outbox.follow(incident, *(self._fresh(message, config) for message in messages))
         return Receipt(incident.id, tuple(message.dispatch_id for message in messages))
@@ -101,8 +101,8 @@ class Intake:
         messages = [self._first_message(order, config, call, row, agency, utc) for agency in new]
         changes: list[Change] = [Update("incident", incident.id, told)] if told else []
         changes.append(Event(utc, "call", order.call_id, order.call_id, "incident_updated", _summary(order, row)))
-        changes += [c for followed in concerned for c in _next_rows(followed, updates[followed.id])]
-        changes += [c for message in messages for c in _first_rows(message)]
+        changes += [c for followed in concerned for c in next_rows(followed, updates[followed.id])]
+        changes += [c for message in messages for c in first_rows(message)]
         await self._commit(changes)
         incident.row |= told
         for followed in concerned:
@@ -174,7 +174,7 @@ class Intake:
             dispatch_id=old.dispatch_id,
             agency=old.agency,
             sequence=followup.sequence + 1,
-            kind=Kind.UPDATE,
+            kind=Kind.ALERT if anew else Kind.UPDATE,
             purpose=order.purpose,
             sent_at=utc,
             accept_by=later(utc, followup.plan.accept_within_s) if anew else old.accept_by,
@@ -215,46 +215,3 @@ def _told(order: Order) -> Record:
 
 def _summary(order: Order, incident: Record) -> Record:
     return {"incident": incident["id"], "category": order.category, "seat": order.seat, **_told(order)}
-
-
-def _first_rows(message: Dispatch) -> list[Change]:
-    text, at = message.encode().decode(), message.sent_at
-    row: Record = {
-        "id": message.dispatch_id,
-        "incident_id": message.incident_id,
-        "agency": message.agency,
-        "sequence": message.sequence,
-        "state": str(State.PENDING),
-        "message": text,
-        "created_at": at,
-        "next_attempt_at": at,
-        "attempts": 0,
-    }
-    data = {"agency": message.agency, "sequence": message.sequence}
-    ordered = Event(at, "dispatch", message.dispatch_id, message.call_id, "ordered", data)
-    return [Insert("dispatch", row), _outbox_row(message, text), ordered]
-
-
-def _next_rows(followed: Followed, message: Dispatch) -> list[Change]:
-    text = message.encode().decode()
-    row: Record = {"sequence": message.sequence, "message": text, "next_attempt_at": message.sent_at}
-    data = {"sequence": message.sequence}
-    anew = followed.followup.state in CLOSED
-    if anew:
-        row |= {"state": str(State.PENDING)}
-        row |= dict.fromkeys(("published_at", "received_at", "accepted_at", "arrived_at", "cleared_at"))
-    event = event_of(followed, message.sent_at, BEGUN_ANEW if anew else "updated", data)
-    return [Update("dispatch", followed.id, row), _outbox_row(message, text), event]
-
-
-def _outbox_row(message: Dispatch, text: str) -> Change:
-    row: Record = {
-        "id": message.dispatch_id,
-        "dispatch_id": message.dispatch_id,
-        "agency": message.agency,
-        "sequence": message.sequence,
-        "message": text,
-        "created_at": message.sent_at,
-        "expires_at": message.expires_at,
-    }
-    return Upsert("outbox", row)

@@ -29,7 +29,7 @@ class PayloadError(Exception):
 
 
 class Kind(StrEnum):
-    """What a dispatch message is to its receiver: a new one, a change to one, or the end of one."""
+    """What a dispatch message asks: somebody to go (even if it was closed before), to know more, or to go no longer."""
 
     ALERT = "alert"
     UPDATE = "update"
@@ -47,7 +47,7 @@ class Purpose(StrEnum):
 class Message(BaseModel):
     """Base of the messages: frozen, strict about types, silent about members it does not know."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False, serialize_by_alias=True)
     name: ClassVar[str]
 
     @classmethod
@@ -64,7 +64,7 @@ class Message(BaseModel):
 
     def encode(self) -> bytes:
         """The message as JSON in UTF-8."""
-        return self.model_dump_json(by_alias=True).encode()
+        return self.model_dump_json().encode()
 
 
 class Location(Message):

@@ -13,7 +13,7 @@ from siaga_pbx.dispatch.agency_book import Book, Entry, News, Saved, Signature
 from siaga_pbx.dispatch.broker import EMBEDDED, read_access, write_private
 from siaga_pbx.dispatch.ladder import Answer
 from siaga_pbx.dispatch.message import Dispatch, PayloadError, Presence
-from siaga_pbx.dispatch.mqtt import Bus, BusSettings, NotPublished, Outgoing
+from siaga_pbx.dispatch.mqtt import NO_MATCHING_SUBSCRIBERS, Bus, BusSettings, NotPublished, Outgoing
 from siaga_pbx.dispatch.topics import Topics
 from siaga_pbx.records.times import utc_now
 
@@ -144,7 +144,9 @@ class Station:
                 self._wake.clear()
                 continue
             try:
-                await self._bus.publish(Outgoing(self._topics.ack(self.agency), ack.encode()))
+                code = await self._bus.publish(Outgoing(self._topics.ack(self.agency), ack.encode()))
+                if code == NO_MATCHING_SUBSCRIBERS:
+                    raise NotPublished("the centre is not there, and the broker has no session of it")
             except NotPublished as error:
                 log.warning("answer not sent", reason=str(error))
                 await asyncio.sleep(_RETRY_S)

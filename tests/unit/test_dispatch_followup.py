@@ -85,7 +85,8 @@ def test_a_publication_that_fails_is_repeated_ever_more_slowly() -> None:
     for wait in (*RETRY_S, RETRY_S[-1]):
         assert one.unpublished(now) == []
         at, outputs = due(one)
-        assert (at - now, outputs) == (pytest.approx(wait), [Publish(1)])
+        assert outputs == [Publish(1)]
+        assert at - now == pytest.approx(wait)
         now = at
 
 
