@@ -103,7 +103,7 @@ class Centre:
     """`start`, then ask `get` and `post`; `stop` ends every process, the last started first.
 
     `queue` is the lines of its [queue]; `trunk`, `media` and `dialplan` are more lines of its [[trunk]], [media] and
-    dialplan; `ports` is how many ports its media worker may use.
+    dialplan; `ports` is how many ports from `rtp` on (0: some free ones) its media worker may use.
     """
 
     folder: Path
@@ -216,7 +216,8 @@ class Centre:
 
     def configure(self) -> None:
         """Write the configuration files."""
-        self.rtp = 30000 + 400 * (os.getpid() % 60)
+        # Below the ports that the system hands out by itself, and below those of the demo's phones.
+        self.rtp = self.rtp or 10000 + 400 * (os.getpid() % 25)
         (self.folder / "dialplan.toml").write_text(_DIALPLAN + self.dialplan)
         self.config.write_text(
             _CONFIG.format(

@@ -1,0 +1,162 @@
+"""What a crash costs: of the daemon in mid-call, of the media worker; and what a full port range does."""
+
+import fcntl
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from siaga_pbx.demo.callers import ALIKE
+from siaga_pbx.demo.centre import DAEMON, TRUNK, Centre
+from siaga_pbx.demo.compare import likeness
+from tests.interop.audio import Rtp
+from tests.interop.centres import alarms, ended, log_of, row, running, seat_state, siaga, until
+from tests.interop.uac import Dialog, Ua
+
+SEAT = "127.0.0.3"
+QUEUE = "ring_s = 30\nrest_s = 1\nwrap_up_s = 0"
+
+
+@pytest.fixture(scope="module")
+def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
+    with running(Centre(tmp_path_factory.mktemp("restart"), agencies={}, queue=QUEUE)) as made:
+        yield made
+
+
+@pytest.fixture
+def seat(centre: Centre) -> Iterator[Ua]:
+    with registered(centre, "101") as ua:
+        yield ua
+
+
+@contextmanager
+def registered(centre: Centre, seat: str) -> Iterator[Ua]:
+    with Ua((DAEMON, centre.sip_port), SEAT, seat) as ua:
+        assert ua.register(seat, centre.password(seat)).status == 200
+        until(lambda: seat_state(centre, seat) == "ready", "the seat")
+        yield ua
+
+
+@contextmanager
+def carrier(centre: Centre) -> Iterator[Ua]:
+    with Ua((DAEMON, centre.sip_port), TRUNK) as ua:
+        yield ua
+
+
+def test_daemon_killed_in_mid_call(centre: Centre, seat: Ua) -> None:
+    with carrier(centre) as caller, Rtp(TRUNK, 1) as mouth, Rtp(SEAT, 2) as ear:
+        lost = bridged(caller, seat, mouth, ear)
+        until(lambda: row(centre, lost.call_id)["connected_at"], "the record")
+        assert centre.daemon is not None
+        centre.daemon.kill()
+        centre.daemon.wait()
+        centre.start_daemon()
+        row_of_lost = row(centre, lost.call_id)
+        assert row_of_lost["outcome"] == "interrupted"
+        assert row_of_lost["ended_at"]
+        assert seat_state(centre, "101") == "ready", "registered as before: the seat has said nothing since"
+        assert lost.ask("BYE").status == 481
+    with carrier(centre) as caller, Rtp(TRUNK, 3) as mouth, Rtp(SEAT, 4) as ear:
+        call = bridged(caller, seat, mouth, ear)
+        hear_each_other(mouth, ear)
+        call.bye()
+        assert ended(centre, call.call_id)["outcome"] == "answered"
+    verified = siaga(centre, "verify-records")
+    assert verified.returncode == 0, verified.stdout
+
+
+def test_media_worker_killed(centre: Centre, seat: Ua) -> None:
+    """While no worker is there: an alarm, and ringing for whoever calls; answered when one is back."""
+    with carrier(centre) as caller, Rtp(TRUNK, 5) as mouth, Rtp(SEAT, 6) as ear:
+        with no_worker(centre):
+            until(lambda: "media_down_0" in alarms(centre), "the alarm")
+            call = caller.invite(mouth.sdp)
+            call.rings()
+            call.rings()  # every 3 s, as long as it takes
+            assert row(centre, call.call_id)["answered_at"] is None
+        take(call, seat, mouth, ear)
+        hear_each_other(mouth, ear)
+        call.bye()
+        assert ended(centre, call.call_id)["outcome"] == "answered"
+        until(lambda: alarms(centre) <= {"clock_not_synchronised"}, "the end of the alarms")
+
+
+def test_media_worker_killed_under_a_ringing_caller_who_gives_up(centre: Centre) -> None:
+    with carrier(centre) as caller, Rtp(TRUNK, 7) as mouth, no_worker(centre):
+        until(lambda: "media_down_0" in alarms(centre), "the alarm")
+        call = caller.invite(mouth.sdp)
+        call.rings()
+        assert call.cancel().status == 487
+        gone = ended(centre, call.call_id)
+        assert (gone["outcome"], gone["ended_by"], gone["sip_status"]) == ("abandoned", "caller", 487)
+        assert gone["id"] in {one["id"] for one in centre.get("/api/v1/callbacks")}
+
+
+def test_full_port_range(tmp_path: Path) -> None:
+    """Four pairs of ports: two calls have them, the next caller hears ringing until some are free again."""
+    queue = f"{QUEUE}\noverflow_s = 600"
+    with (
+        running(Centre(tmp_path, agencies={}, queue=queue, rtp=21000, ports=8)) as centre,
+        registered(centre, "101") as seat,
+        registered(centre, "102") as second_seat,
+        carrier(centre) as caller,
+        Rtp(TRUNK, 8) as mouth,
+        Rtp(SEAT, 9) as ear,
+    ):
+        first = bridged(caller, seat, mouth, ear)
+        second = bridged(caller, second_seat, mouth, ear)
+        third = caller.invite(mouth.sdp)
+        third.rings()
+        until(lambda: "media_ports_exhausted" in alarms(centre), "the alarm")
+        first.bye()
+        seat.wait(lambda message: message.method == "BYE")
+        take(third, seat, mouth, ear)
+        third.bye()
+        assert ended(centre, third.call_id)["outcome"] == "answered"
+        second.bye()
+        assert not alarms(centre) & {"media_ports_exhausted", "media_down_0"}
+
+
+def bridged(caller: Ua, seat: Ua, mouth: Rtp, ear: Rtp) -> Dialog:
+    """A call that was taken, with audio from both ends."""
+    call = caller.invite(mouth.sdp)
+    take(call, seat, mouth, ear)
+    return call
+
+
+def take(call: Dialog, seat: Ua, mouth: Rtp, ear: Rtp) -> None:
+    """The call is answered, offered to the seat and taken there."""
+    answer = call.final()
+    assert answer.status == 200, answer.start
+    mouth.start(answer.body)
+    offered = seat.offered()
+    offered.ring()
+    ear.start(offered.offer)
+    offered.answer(ear.sdp)
+
+
+def hear_each_other(mouth: Rtp, ear: Rtp) -> None:
+    until(lambda: likeness(mouth.said[:32000], ear.heard()) >= ALIKE, "the caller's voice at the seat")
+    until(lambda: likeness(ear.said[:32000], mouth.heard()) >= ALIKE, "the seat's voice at the caller")
+
+
+@contextmanager
+def no_worker(centre: Centre) -> Iterator[None]:
+    """Kills the media worker, and keeps any other from starting by holding its lock."""
+    started = [json.loads(line) for line in log_of(centre).splitlines() if "media.started" in line]
+    with (centre.folder / "media.sock.0.lock").open("a") as lock:
+        os.kill(started[-1]["pid"], signal.SIGKILL)
+        deadline = monotonic() + 10
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                assert monotonic() < deadline
+                sleep(0.001)
+        yield
