@@ -194,10 +194,11 @@ async def listener(
         got.append((topic, payload))
 
     login: Mapping[str, str] = {"username": user, "password": password or USERS[user]}
-    settings = BusSettings.of(Mqtt(broker=url, **login), f"test-{new_id()}", f"{PREFIX}/presence/{user}", *topics)
+    settings = BusSettings.of(Mqtt(broker=url, **login), f"test-{new_id()}", f"{PREFIX}/test/{user}", *topics)
     bus = Bus(lambda: settings, lambda online: b"{}", keep, lambda connected, reason: None)
     bus.start()
     try:
+        await until(lambda: bus.connected)
         yield bus, got
     finally:
         await bus.close()

@@ -226,6 +226,8 @@ class Dispatcher:
         if presence.agency != agency:
             return f"another agency's topic than {presence.agency}'s"
         self._set_online(agency, presence.state == "online")
+        if self._online[agency]:  # it may hasten a publication, never hold one back
+            self._outbox.connected(agency)
         return ""
 
     def _set_online(self, agency: str, online: bool | None) -> None:

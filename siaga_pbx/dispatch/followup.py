@@ -181,7 +181,7 @@ class FollowUp:
         return outputs
 
     def connected(self, now: float) -> list[Output]:
-        """The broker is there again: what it has not got, or may have forgotten, goes out now."""
+        """The broker or the agency's end is there again: what is not received goes out now."""
         return self._publish() if self.wanted and not self._in_flight else []
 
     # --- the agency ---------------------------------------------------------------------------------------------------

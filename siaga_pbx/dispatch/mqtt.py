@@ -6,9 +6,9 @@ comes again. A message that goes out is done when the broker's PUBACK is there, 
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -65,7 +65,7 @@ class BusSettings:
     presence_topic: str
     subscriptions: tuple[str, ...]
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
@@ -226,10 +226,7 @@ class Bus:
                 await client.__aexit__(None, None, None)
 
     async def _serve(self, client: aiomqtt.Client, settings: BusSettings) -> None:
-        codes = await client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in settings.subscriptions])
-        for topic, code in zip(settings.subscriptions, codes, strict=True):
-            if isinstance(code, ReasonCode) and code.is_failure:
-                raise aiomqtt.MqttError(f"no subscription to {topic}: {code}")
+        await _subscribe(client, settings.subscriptions)
         self._paho = client._client
         log.info("broker connected", host=settings.host, port=settings.port)
         self._on_connection(True, "")
@@ -241,7 +238,8 @@ class Bus:
         try:
             await asyncio.wait({receiving, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if leaving.done() and not self._broken:
-                await self._tell(settings, False)
+                tasks.add(telling := asyncio.create_task(self._tell(settings, False)))
+                await asyncio.wait({receiving, telling}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
@@ -302,6 +300,14 @@ class Bus:
 
         client._client.on_publish = on_publish
         return client
+
+
+async def _subscribe(client: aiomqtt.Client, topics: Sequence[str]) -> None:
+    """With QoS 1. Raises MqttError, if the broker refuses one as well."""
+    codes = await client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics]) if topics else ()
+    for topic, code in zip(topics, codes, strict=True):
+        if isinstance(code, ReasonCode) and code.is_failure:
+            raise aiomqtt.MqttError(f"no subscription to {topic}: {code}")
 
 
 def _properties(packet_type: int) -> Properties:

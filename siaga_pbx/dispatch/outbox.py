@@ -83,10 +83,11 @@ class Outbox:
         for followed in fresh or tuple(incident.dispatches.values()):
             self.carry_out(followed, followed.followup.start(self._clock.now()))
 
-    def connected(self) -> None:
-        """The broker is there again."""
+    def connected(self, agency: str | None = None) -> None:
+        """The broker is there again, or an agency's end."""
         for followed in tuple(self):
-            self.carry_out(followed, followed.followup.connected(self._clock.now()))
+            if agency in (None, followed.agency):
+                self.carry_out(followed, followed.followup.connected(self._clock.now()))
 
     def carry_out(
         self,
