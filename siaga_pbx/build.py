@@ -35,7 +35,8 @@ from siaga_pbx.seatlines import Actions, SeatLines
 from siaga_pbx.settings import Listen
 from siaga_pbx.sip.options import SeatOptions, StackSettings, TrunkOptions
 from siaga_pbx.sip.stack import Stack
-from siaga_pbx.switch import Switch, Tools
+from siaga_pbx.switch import Switch
+from siaga_pbx.tools import Tools
 
 log = structlog.get_logger(__name__)
 
@@ -67,8 +68,8 @@ class Parts:
         now = self.clock.now()
         self.config = config
         self.addresses.configure(config.sip.advertise, advertised(config))
-        for part in (self.switch, self.lines, self.hub):
-            part.config = config
+        self.switch.configure(config)
+        self.lines.config = self.hub.config = config
         self.endpoint.perform(self.stack.configure(stack_settings(config, self.addresses), now))
         self.switch.carry_out(self.queue.configure(config.queue, config.seats, now))
         follow(self.metrics, config)
@@ -123,7 +124,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         dispatch=lambda call, category, seat: _dispatch(dispatcher, call, category, seat),
         callbacks=reader.callbacks,
         tell=switch.tell,
-        call_of=switch.last_call.get,
+        call_of=switch.takers.last_call.get,
     )
     lines = SeatLines(config, tools, actions)
     parts = Parts(

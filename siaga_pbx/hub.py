@@ -22,7 +22,8 @@ from siaga_pbx.sip import events as sip
 from siaga_pbx.sip.access import Seat
 from siaga_pbx.sip.binding import StoredBinding
 from siaga_pbx.sip.uri import Uri
-from siaga_pbx.switch import Switch, Tools
+from siaga_pbx.switch import Switch
+from siaga_pbx.tools import Tools
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +81,7 @@ class Hub:
         if isinstance(event.peer, Seat):
             self._lines.incoming(event, event.peer.id)
         else:
-            self._switch.incoming(event, event.peer)
+            self._switch.callers.incoming(event, event.peer)
 
     def _info(self, event: sip.Info) -> None:
         leg, key = self._tools.legs.get(event.leg), info_key(event.content_type, event.body)
@@ -200,7 +201,7 @@ class Hub:
     def _media_up(self, event: client.MediaUp) -> None:
         self._tools.alarms.set(f"media_down_{event.worker}", False)
         self._note_lost(event.lost, "media_lost")
-        self._switch.media_is_back()
+        self._switch.callers.media_is_back()
 
     def _note_lost(self, legs: tuple[str, ...], kind: str) -> None:
         for leg in (self._tools.legs.get(leg_id) for leg_id in legs):
@@ -212,7 +213,7 @@ class Hub:
 
     def _ports_available(self, event: client.PortsAvailable) -> None:
         self._tools.alarms.set("media_ports_exhausted", False)
-        self._switch.media_is_back()
+        self._switch.callers.media_is_back()
 
     def _stray_legs(self, event: client.StrayLegs) -> None:
         calls = sorted({leg.call for leg in event.legs})

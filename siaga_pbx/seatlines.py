@@ -12,13 +12,14 @@ from siaga_pbx.call.callbacks import next_to_call, same_caller
 from siaga_pbx.call.features import FeatureKeys, Keyed, KeySource, Known, dialled
 from siaga_pbx.config import Config, Feature
 from siaga_pbx.legs import Leg, Role
+from siaga_pbx.negotiation import agree, reoffered
 from siaga_pbx.outbound import CALLBACK_HEADERS, dial, hop_address, outbound_trunk
 from siaga_pbx.records.errors import RecordsError
 from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.reader import Record
 from siaga_pbx.sip import events as sip
-from siaga_pbx.sip.sdp import NoCommonCodec, Sdp
-from siaga_pbx.switch import Tools
+from siaga_pbx.sip.sdp import NoCommonCodec
+from siaga_pbx.tools import Tools
 
 log = structlog.get_logger(__name__)
 
@@ -189,39 +190,22 @@ class SeatLines:
             case sip.Answered():
                 self._far_answered(event, leg)
             case sip.Confirmed() | sip.Reanswered():
-                self._agree(event.sdp, leg)
+                agree(self._tools, leg, event.sdp)
             case sip.Offered():
-                self._reoffered(event, leg)
+                reoffered(self._tools, leg, event.sdp)
             case sip.Failed() | sip.Ended():
                 self._leg_over(event, leg)
 
     def _far_answered(self, event: sip.Answered, leg: Leg) -> None:
         line = self._line_of(leg)
         leg.answered = True
-        if line is None or line.row is None or not self._agree(event.sdp, leg):
+        if line is None or line.row is None or not agree(self._tools, leg, event.sdp):
             self._hang_up(leg)
             return
         self._tools.media.bridge(line.leg.id, leg.id)
         for row in (line.row, *line.others):
             self._tools.log.callback(str(row["id"]), "called", line.seat, None)
             self._attempts.pop(str(row["id"]), None)
-
-    def _agree(self, sdp: Sdp | None, leg: Leg) -> bool:
-        try:
-            agreed = leg.agree(sdp)
-        except NoCommonCodec:
-            return False
-        self._tools.legs.connect(leg)
-        return agreed
-
-    def _reoffered(self, event: sip.Offered, leg: Leg) -> None:
-        stack, now = self._tools.stack, self._tools.now()
-        try:
-            self._tools.perform(stack.accept(leg.id, leg.reply(event.sdp), now))
-        except NoCommonCodec:
-            self._tools.perform(stack.refuse(leg.id, 488, now))
-            return
-        self._tools.legs.connect(leg)
 
     def _leg_over(self, event: sip.Failed | sip.Ended, leg: Leg) -> None:
         """One side is gone: so the other goes. A call back that was not answered stays on the list."""

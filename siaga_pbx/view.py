@@ -44,7 +44,7 @@ class View:
             started_at=self._started_at,
             queue=web.QueueStatus(waiting=len(queue.waiting), oldest_s=self.oldest_s(queue)),
             seats=self._seats(queue),
-            calls=tuple(self._call(caller, queue) for caller in parts.switch.callers.values()),
+            calls=tuple(self._call(caller, queue) for caller in parts.switch.callers.live.values()),
             trunks=tuple(web.TrunkStatus(id=t.id, up=parts.hub.trunks_up.get(t.id)) for t in config.trunks),
             mqtt_connected=parts.dispatcher.connected,
             agencies=tuple(

@@ -1,0 +1,203 @@
+"""The callers: from their INVITE to the end of their leg, with the row that is kept of each."""
+
+from collections.abc import Callable
+
+import structlog
+
+from siaga_pbx.call import commands as does
+from siaga_pbx.call import events as told
+from siaga_pbx.call.identity import identify
+from siaga_pbx.call.location import locate
+from siaga_pbx.call.routing import route
+from siaga_pbx.config import Config
+from siaga_pbx.legs import Caller, Leg, Role
+from siaga_pbx.records.ids import new_id
+from siaga_pbx.sip import events as sip
+from siaga_pbx.sip.access import Own, Trunk
+from siaga_pbx.sip.sdp import NoCommonCodec, Sdp
+from siaga_pbx.tools import Tools
+
+log = structlog.get_logger(__name__)
+
+TEST_CALL_S = 10.0
+"""A test call is ended by us after this long (RFC 6881 SP-14 wants a few packets looped, then a BYE)."""
+
+
+class Callers:
+    """Those on the line, in `live` by call. `tell` hands the queue an event."""
+
+    def __init__(self, config: Config, tools: Tools, tell: Callable[[told.Event], None]) -> None:
+        self.config = config
+        self.live: dict[str, Caller] = {}
+        self._tools, self._tell = tools, tell
+        self._without_media: list[Caller] = []
+
+    def __len__(self) -> int:
+        return len(self.live)
+
+    # --- they come ----------------------------------------------------------------------------------------------------
+
+    def incoming(self, event: sip.IncomingCall, peer: Trunk | Own) -> None:
+        """A call from a trunk: to the queue, or a test call. It is never refused but for media nobody could hear."""
+        trunk = peer.id if isinstance(peer, Trunk) else "own"
+        routed = route(event.request.uri, self.config.dialplan.routes)
+        testing = isinstance(peer, Own) or routed.action == "test-call"
+        caller = self._new_caller(event, trunk, routed.skills, testing)
+        if not routed.matched:
+            self._tools.log.step(caller.id, "no_route", {"called": str(event.request.uri)})
+            self._tools.alarms.set(
+                f"no_route_{trunk}", True, f"calls from trunk {trunk} match no route of the dialplan"
+            )
+        self._begin(caller)
+
+    def media_is_back(self) -> None:
+        """Callers who heard ringing while no media worker was there go on."""
+        waiting, self._without_media = self._without_media, []
+        for caller in waiting:
+            if caller.id in self.live:
+                self._begin(caller)
+
+    def _new_caller(self, event: sip.IncomingCall, trunk_id: str, skills: frozenset[str], testing: bool) -> Caller:
+        trunk = self.config.trunk(trunk_id)
+        identity = identify(event.request, trunk, self.config.centre.country)
+        call = new_id()
+        leg = Leg(event.leg, Role.TEST if testing else Role.CALLER, call, trunk_id, peer=event.flow.remote[0])
+        received_at = self._tools.log.arrived(call, trunk_id, event.request, identity, locate(event.request), 0)
+        caller = Caller(
+            id=call,
+            leg=leg,
+            request=event.request,
+            offer=event.sdp,
+            number=identity.number,
+            identity_class=identity.class_.value,
+            callable=identity.callable,
+            skills=skills,
+            priority=0,
+            arrived=self._tools.now(),
+            received_at=received_at,
+        )
+        self.live[call] = caller
+        self._tools.legs.add(leg)
+        log.info("call received", call_id=call, trunk=trunk_id, identity=caller.identity_class, number=identity.number)
+        return caller
+
+    def _begin(self, caller: Caller) -> None:
+        """Audio, then the answer (or ringing), then the queue."""
+        tools = self._tools
+        if not tools.legs.open(caller.leg):
+            self._without_media.append(caller)
+            tools.perform(tools.stack.ring(caller.leg.id, tools.now()))
+            return
+        try:
+            ours = caller.leg.reply(caller.offer)
+        except NoCommonCodec:
+            self._refuse_media(caller)
+            return
+        if caller.leg.role is Role.TEST:
+            self._answer_test(caller, ours)
+            return
+        if self.config.queue.answer == "at-once":
+            self._answer(caller, ours)
+        else:
+            tools.perform(tools.stack.ring(caller.leg.id, tools.now()))
+        caller.queued = True
+        self._tell(told.CallArrived(caller.id, caller.skills, caller.priority))
+
+    def _refuse_media(self, caller: Caller) -> None:
+        """488 with what we can do (RFC 3261 21.4.26): the one refusal that is left, and an alarm."""
+        caller.status = 488
+        trunk = caller.leg.trunk
+        self._tools.log.step(caller.id, "no_common_codec")
+        self._tools.alarms.set(
+            f"no_common_codec_{trunk}", True, f"trunk {trunk} offers no G.711: its calls cannot be heard"
+        )
+        stack = self._tools.stack
+        self._tools.perform(stack.reject(caller.leg.id, 488, self._tools.now(), sdp=caller.leg.offer()))
+
+    # --- they are answered --------------------------------------------------------------------------------------------
+
+    def answer(self, caller: Caller) -> None:
+        """200, if the caller only heard ringing until now."""
+        if not caller.leg.answered:
+            self._answer(caller, caller.leg.reply(caller.offer))
+
+    def _answer(self, caller: Caller, ours: Sdp) -> None:
+        """200, with the greeting: it says that the call is recorded, so recording starts with it."""
+        tools, leg = self._tools, caller.leg
+        tools.perform(tools.stack.answer(leg.id, ours, tools.now()))
+        leg.answered = True
+        tools.legs.connect(leg)
+        columns: dict[str, object] = {}
+        if self.config.media.record:
+            place = self.config.records.recordings / caller.received_at[:10].replace("-", "/") / f"{caller.id}.wav"
+            tools.media.record(caller.id, place)
+            columns["recording"] = str(place.relative_to(self.config.records.recordings))
+        tools.media.play(leg.id, ("greeting",), ("waiting",))
+        tools.log.step(caller.id, "answered", columns=columns, stamp="answered_at")
+
+    def _answer_test(self, caller: Caller, ours: Sdp) -> None:
+        tools, leg = self._tools, caller.leg
+        tools.perform(tools.stack.answer(leg.id, ours, tools.now()))
+        leg.answered = True
+        tools.legs.connect(leg)
+        tools.media.echo(leg.id)
+        tools.log.step(caller.id, "answered", {"test": True}, stamp="answered_at")
+        tools.later(TEST_CALL_S, lambda: tools.perform(tools.stack.hang_up(leg.id, tools.now())))
+
+    def requeued(self, command: does.Requeued) -> None:
+        """The other side was lost, the caller is still there: waiting audio, and the place at the head."""
+        caller = self.live.get(command.call)
+        if caller is not None:
+            caller.connected = None
+            self._tools.media.play(caller.leg.id, (), ("waiting",))
+            self._tools.log.step(caller.id, "requeued", {"cause": command.cause.value})
+
+    # --- they go ------------------------------------------------------------------------------------------------------
+
+    def drop(self, command: does.DropCaller) -> None:
+        """The other side hung up: so does the caller's leg."""
+        caller = self.live.get(command.call)
+        if caller is not None:
+            self._tools.perform(self._tools.stack.hang_up(caller.leg.id, self._tools.now()))
+
+    def ended(self, event: sip.Ended, caller: Caller) -> None:
+        """The caller's leg is over; what it was is for the queue to say, if it had the call."""
+        caller.status = caller.status or event.status
+        caller.reason = event.reason
+        by = who_ended(event.by, told.EndedBy.CALLER)
+        if caller.queued:
+            self._tell(told.CallerGone(caller.id, by))
+            return
+        outcome = does.Outcome.ABANDONED
+        if caller.leg.role is Role.TEST:
+            outcome = does.Outcome.TEST
+        elif caller.status == 488:
+            outcome = does.Outcome.FAILED
+        self._close(caller, outcome, by, None)
+
+    def over(self, command: does.CallOver) -> None:
+        """The queue has let go of the call."""
+        caller = self.live.get(command.call)
+        if caller is not None:
+            self._close(caller, command.outcome, command.ended_by, command.cause)
+
+    def _close(self, caller: Caller, outcome: does.Outcome, by: told.EndedBy, cause: does.Cause | None) -> None:
+        """The caller's leg is over: the row is closed, with what became of it."""
+        del self.live[caller.id]
+        columns = {
+            "outcome": outcome.value,
+            "ended_by": by.value,
+            "sip_status": caller.status,
+            "reason": caller.reason,
+        }
+        data = {**columns, "cause": cause.value if cause else None}
+        self._tools.log.step(caller.id, "ended", data, columns, stamp="ended_at")
+        self._tools.metrics.calls.labels(caller.leg.trunk or "", outcome.value, caller.identity_class).inc()
+        if outcome is does.Outcome.ABANDONED:
+            self._tools.metrics.abandoned.inc()
+        log.info("call ended", call_id=caller.id, outcome=outcome.value, ended_by=by.value)
+
+
+def who_ended(by: sip.By, remote: told.EndedBy) -> told.EndedBy:
+    """Who ended a call, of who ended a leg."""
+    return {sip.By.REMOTE: remote, sip.By.LOCAL: told.EndedBy.SYSTEM, sip.By.FAULT: told.EndedBy.FAULT}[by]

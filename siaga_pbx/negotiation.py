@@ -1,0 +1,27 @@
+"""Offer and answer on any leg (RFC 3264): what is agreed goes to the media worker, at first and when it changes."""
+
+from siaga_pbx.legs import Leg
+from siaga_pbx.sip.sdp import NoCommonCodec, Sdp
+from siaga_pbx.tools import Tools
+
+
+def agree(tools: Tools, leg: Leg, answer: Sdp | None) -> bool:
+    """Takes the answer to an offer of ours: in a 200, or in the ACK. False when there is no audio by it."""
+    try:
+        agreed = leg.agree(answer)
+    except NoCommonCodec:
+        agreed = False
+    if agreed:
+        tools.legs.connect(leg)
+    return agreed
+
+
+def reoffered(tools: Tools, leg: Leg, offer: Sdp | None) -> None:
+    """A re-INVITE or UPDATE: a refresh, a hold, a new address. Answered at once."""
+    try:
+        ours = leg.reply(offer)
+    except NoCommonCodec:
+        tools.perform(tools.stack.refuse(leg.id, 488, tools.now()))
+        return
+    tools.perform(tools.stack.accept(leg.id, ours, tools.now()))
+    tools.legs.connect(leg)

@@ -1,0 +1,186 @@
+"""Those who take a call: the legs to seats and to the overflow target, from our INVITE to their end."""
+
+from collections.abc import Callable
+
+import structlog
+
+from siaga_pbx.call import commands as does
+from siaga_pbx.call import events as told
+from siaga_pbx.callers import Callers, who_ended
+from siaga_pbx.config import Config
+from siaga_pbx.legs import Caller, Leg, Role
+from siaga_pbx.negotiation import agree
+from siaga_pbx.outbound import dial, hop_address, outbound_trunk
+from siaga_pbx.records.ids import new_id
+from siaga_pbx.sip import events as sip
+from siaga_pbx.sip.headers import NameAddr
+from siaga_pbx.sip.uri import Uri
+from siaga_pbx.tools import Tools
+
+log = structlog.get_logger(__name__)
+
+NO_PORT_RETRY_S = 1.0
+"""A leg without an audio port fails after this long, not at once: the queue must not spin."""
+ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
+_HEADERS = (("Priority", "emergency"),)
+_WITHOUT_NUMBER = {"no_sim": "Tanpa SIM", "withheld": "Nomor dirahasiakan"}
+
+
+class Takers:
+    """`tell` hands the queue an event. `last_call`: the call that each seat talks to, or talked to last."""
+
+    def __init__(self, config: Config, tools: Tools, callers: Callers, tell: Callable[[told.Event], None]) -> None:
+        self.config = config
+        self.last_call: dict[str, str] = {}
+        self._tools, self._callers, self._tell = tools, callers, tell
+
+    # --- the queue's commands: seats ----------------------------------------------------------------------------------
+
+    def offer(self, command: does.Offer) -> None:
+        """Ring a seat."""
+        tools = self._tools
+        caller = self._callers.live[command.call]
+        seat = command.seat
+        leg = Leg(new_id(), Role.SEAT, caller.id, seat=seat, peer=self._address_of(seat))
+        if not tools.legs.open(leg):
+            tools.later(NO_PORT_RETRY_S, lambda: self._tell(told.SeatFailed(caller.id, seat, 503)))
+            return
+        tools.legs.add(leg)
+        caller.seats[seat] = leg
+        stamp = None if caller.offered else "offered_at"
+        caller.offered = True
+        tools.log.step(caller.id, "offered", {"seat": seat}, stamp=stamp)
+        tools.perform(tools.stack.invite_seat(leg.id, seat, self._shown(caller), leg.offer(), tools.now(), _HEADERS))
+
+    def _address_of(self, seat: str) -> str | None:
+        binding = self._tools.stack.binding(seat)
+        return binding.source.remote[0] if binding is not None else None
+
+    def _shown(self, caller: Caller) -> NameAddr:
+        """What the call-taker's phone shows: the number, or in words why there is none."""
+        user = caller.number or "anonymous"
+        words = _WITHOUT_NUMBER.get(caller.identity_class, "")
+        if caller.identity_class == "no_credit":
+            words = f"{user} (tanpa pulsa)"
+        return NameAddr(words, Uri("sip", user, self.config.sip.domain))
+
+    def hang_up(self, command: does.Withdraw | does.DropSeat) -> None:
+        """End a seat's leg, ringing or up."""
+        caller = self._callers.live.get(command.call)
+        leg = caller.seats.get(command.seat) if caller is not None else None
+        if leg is None:
+            leg = next((one for one in self._tools.legs if (one.call, one.seat) == (command.call, command.seat)), None)
+        if leg is not None:
+            reason = ELSEWHERE if command.cause is does.Cause.ANSWERED_ELSEWHERE else None
+            self._tools.perform(self._tools.stack.hang_up(leg.id, self._tools.now(), reason))
+
+    def connect(self, command: does.Connect) -> None:
+        """Caller and seat hear each other."""
+        tools = self._tools
+        caller = self._callers.live.get(command.call)
+        leg = caller.seats.get(command.seat) if caller is not None else None
+        if caller is None or leg is None:
+            self._tell(told.SeatGone(command.call, command.seat, told.EndedBy.FAULT))
+            return
+        self._bridge(caller, leg)
+        waited = tools.now() - caller.arrived
+        tools.metrics.answer_seconds.observe(waited)
+        tools.log.step(caller.id, "connected", {"seat": command.seat}, {"seat_id": command.seat}, stamp="connected_at")
+        caller.connected = command.seat
+        self.last_call[command.seat] = caller.id
+        log.info("call connected", call_id=caller.id, seat=command.seat, waited_s=round(waited, 3))
+        self._tell(told.Connected(caller.id, command.seat))
+
+    def _bridge(self, caller: Caller, leg: Leg) -> None:
+        self._callers.answer(caller)
+        self._tools.media.bridge(caller.leg.id, leg.id)
+        caller.leg.bridged = leg.bridged = True
+        # What a call-taker keys is for us (feature codes), never for the caller's ear.
+        self._tools.media.relay_events(leg.id, leg.role is not Role.SEAT)
+
+    def missed(self, command: does.SeatMissed) -> None:
+        """A seat did not take the call."""
+        self._tools.metrics.seat_missed.inc()
+        self._tools.log.step(command.call, "missed", {"seat": command.seat, "status": command.status})
+
+    # --- the queue's commands: the overflow target --------------------------------------------------------------------
+
+    def start_overflow(self, command: does.StartOverflow) -> None:
+        """Ring the overflow target."""
+        tools, caller = self._tools, self._callers.live[command.call]
+        target = self.config.queue.overflow
+        trunk = outbound_trunk(self.config)
+        leg = Leg(
+            new_id(), Role.OVERFLOW, caller.id, trunk.id if trunk else None, peer=hop_address(trunk) if trunk else None
+        )
+        if target is None or trunk is None or not tools.legs.open(leg):
+            tools.later(NO_PORT_RETRY_S, lambda: self._tell(told.OverflowFailed(caller.id, 503)))
+            return
+        tools.legs.add(leg)
+        caller.overflow = leg
+        tools.log.step(caller.id, "overflow_started", {"trunk": trunk.id})
+        call = dial(trunk, target, self.config.sip.domain, leg.offer(), _HEADERS)
+        tools.perform(tools.stack.invite(leg.id, call, tools.now()))
+
+    def hang_up_overflow(self, command: does.WithdrawOverflow | does.DropOverflow) -> None:
+        """End the overflow target's leg."""
+        for leg in self._tools.legs:
+            if leg.role is Role.OVERFLOW and leg.call == command.call:
+                self._tools.perform(self._tools.stack.hang_up(leg.id, self._tools.now()))
+
+    def connect_overflow(self, command: does.ConnectOverflow) -> None:
+        """Caller and overflow target hear each other."""
+        caller = self._callers.live.get(command.call)
+        if caller is None or caller.overflow is None:
+            self._tell(told.OverflowGone(command.call, told.EndedBy.FAULT))
+            return
+        self._bridge(caller, caller.overflow)
+        caller.connected = "overflow"
+        self._tools.log.step(caller.id, "overflow_connected")
+
+    # --- what comes of their legs -------------------------------------------------------------------------------------
+
+    def ringing(self, leg: Leg) -> None:
+        if leg.seat is not None:
+            self._tools.log.step(leg.call, "seat_ringing", {"seat": leg.seat})
+            self._tell(told.SeatRinging(leg.call, leg.seat))
+
+    def answered(self, event: sip.Answered, leg: Leg) -> None:
+        """One of them took the call: agree on the audio, then let the queue say who gets it."""
+        leg.answered = True
+        if not agree(self._tools, leg, event.sdp):
+            self._tools.log.step(leg.call, "no_common_codec", {"leg": leg.role.value, "seat": leg.seat})
+            self._tools.perform(self._tools.stack.hang_up(leg.id, self._tools.now()))
+        elif leg.role is Role.OVERFLOW:
+            self._tell(told.OverflowAnswered(leg.call))
+        elif leg.seat is not None:
+            self._tools.log.step(leg.call, "seat_answered", {"seat": leg.seat})
+            self._tell(told.SeatAnswered(leg.call, leg.seat))
+
+    def failed(self, event: sip.Failed, leg: Leg) -> None:
+        """Nobody took it there."""
+        self._forget(leg)
+        if leg.role is Role.OVERFLOW:
+            self._tools.log.step(leg.call, "overflow_failed", {"status": event.status, "reason": event.reason})
+            self._tell(told.OverflowFailed(leg.call, event.status))
+        elif leg.seat is not None:
+            self._tools.log.step(leg.call, "seat_failed", {"seat": leg.seat, "status": event.status})
+            self._tell(told.SeatFailed(leg.call, leg.seat, event.status))
+
+    def ended(self, event: sip.Ended, leg: Leg) -> None:
+        """A leg that was answered is over."""
+        self._forget(leg)
+        if leg.role is Role.OVERFLOW:
+            self._tell(told.OverflowGone(leg.call, who_ended(event.by, told.EndedBy.OVERFLOW)))
+        elif leg.seat is not None:
+            self._tools.log.step(leg.call, "seat_leg_ended", {"seat": leg.seat, "by": event.by.value})
+            self._tell(told.SeatGone(leg.call, leg.seat, who_ended(event.by, told.EndedBy.SEAT)))
+
+    def _forget(self, leg: Leg) -> None:
+        caller = self._callers.live.get(leg.call)
+        if caller is None:
+            return
+        if caller.overflow is leg:
+            caller.overflow = None
+        elif leg.seat is not None and caller.seats.get(leg.seat) is leg:
+            del caller.seats[leg.seat]
