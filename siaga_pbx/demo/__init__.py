@@ -24,6 +24,7 @@ __all__ = ["run"]
 
 APART_S = 1.5
 """Between two callers: closer than a call is long, so that some wait."""
+STARTING = "starting the daemon, its media worker, the broker, two agencies and two seats"
 
 
 def run(calls: int, keep: bool) -> int:
@@ -33,7 +34,9 @@ def run(calls: int, keep: bool) -> int:
     seats: list[Seat] = []
     try:
         with exact_audio():
-            with console.status("starting the daemon, its media worker, the broker, two agencies and two seats"):
+            if not console.is_terminal:
+                console.print(STARTING)
+            with console.status(STARTING):
                 centre.start()
                 seats = _seats(centre)
             good = summary(console, _calls(console, centre, calls, seats), centre.folder)
