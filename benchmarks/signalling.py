@@ -25,6 +25,8 @@ from siaga_pbx.sip.digest import Challenge, authorise
 
 SEATS = 120
 HOLD_S = 1.0
+PORTS = 16000
+"""Enough that no call waits for the ports of those before it, which are held back for some seconds."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 _NUMBER = re.compile(rb"^From:[^\r]*?sip:\+?(\d+)@", re.M)
@@ -131,8 +133,8 @@ class Generator:
         number = _NUMBER.search(data)
         if number is None:
             return
-        call = self.calls[number[1].decode()]
-        if not call.rung:
+        call = self.calls.get(number[1].decode())
+        if call is not None and not call.rung:
             call.rung = time.monotonic()
         self._seat_calls[header(data, b"Call-ID")] = number[1].decode()
         contact = f"Contact: <sip:seat@{self._here(self.phones)}>"
@@ -185,7 +187,9 @@ class Generator:
                 self._answer(self.trunk, data, "200 OK")
             return
         number = header(data, b"Call-ID").partition("@")[0]
-        call, tag = self.calls[number], header(data, b"To").partition(";tag=")[2]
+        call, tag = self.calls.get(number), header(data, b"To").partition(";tag=")[2]
+        if call is None:  # of an earlier row, and late
+            return
         if b" INVITE\r\n" in data:
             self._request("ACK", number, tag, 1)
             if not call.answered:
@@ -205,6 +209,17 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def by_thread(pid: int) -> dict[str, float]:
+    """CPU seconds of each thread of a process so far, by its name."""
+    spent: dict[str, float] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        head, _, rest = (task / "stat").read_text().rpartition(")")
+        fields = rest.split()
+        name = head.partition("(")[2]
+        spent[name] = spent.get(name, 0.0) + (int(fields[11]) + int(fields[12])) / _TICKS
+    return spent
+
+
 def memory_kib(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_KIB
 
@@ -214,7 +229,8 @@ def daemon(answer: str) -> Iterator[tuple[Centre, int]]:
     """A centre with SEATS seats and no wrap-up, and its daemon's pid."""
     seats = {str(number): f"Meja {number}" for number in range(201, 201 + SEATS)}
     queue = f'ring_s = 10\nwrap_up_s = 0\nanswer = "{answer}"'
-    centre = Centre(Path(tempfile.mkdtemp(prefix="siaga-bench-")), seats=seats, agencies={}, queue=queue)
+    folder = Path(tempfile.mkdtemp(prefix="siaga-bench-"))
+    centre = Centre(folder, seats=seats, agencies={}, queue=queue, media="record = false", rtp=12000, ports=PORTS)
     try:
         centre.start()
         assert centre.daemon is not None, "started"
@@ -238,7 +254,7 @@ async def at_rate(generator: Generator, pid: int, rate: float, seconds: float, f
     await asyncio.sleep(2)
     idle = (cpu_s(pid) - idle_cpu) / (time.monotonic() - idle_from)
     generator.calls.clear()
-    count, began, before = int(rate * seconds), time.monotonic(), cpu_s(pid)
+    count, began, before, threads = int(rate * seconds), time.monotonic(), cpu_s(pid), by_thread(pid)
     for index in range(count):
         generator.call(f"62812{first + index:07d}")
         await asyncio.sleep(max(0.0, began + (index + 1) / rate - time.monotonic()))
@@ -248,10 +264,12 @@ async def at_rate(generator: Generator, pid: int, rate: float, seconds: float, f
     good = sum(1 for call in calls if call.over and call.released)
     rung = sorted((call.rung - call.invited) * 1000 for call in calls if call.rung)
     bye = sorted((call.released - call.hung_up) * 1000 for call in calls if call.released)
+    shares = {name: (now - threads.get(name, 0.0)) / count * 1000 for name, now in by_thread(pid).items()}
+    shown = ", ".join(f"{name} {ms:.2f}" for name, ms in sorted(shares.items(), key=lambda one: -one[1]) if ms > 0.05)
     return (
         f"{rate:7.0f} {count:7d} {count - good:7d} {spent / count * 1000:9.2f}  "
         f"{statistics.median(rung):7.2f} {rung[int(len(rung) * 0.99)]:7.2f}  "
-        f"{statistics.median(bye):7.2f} {bye[int(len(bye) * 0.99)]:7.2f}"
+        f"{statistics.median(bye):7.2f} {bye[int(len(bye) * 0.99)]:7.2f}   {shown}"
     )
 
 
@@ -281,7 +299,7 @@ async def run(rates: list[float], seconds: float, answer: str) -> None:
             generator.register(seat)
         assert await until(lambda: generator.registered == SEATS), f"only {generator.registered} seats registered"
         print(f"answer = {answer}; {SEATS} seats; calls are held {HOLD_S} s")
-        print(" calls/s   calls  failed  CPU ms/call   INVITE median  p99 ms   BYE median  p99 ms")
+        print(" calls/s   calls  failed  CPU ms/call   INVITE median  p99 ms   BYE median  p99 ms   by thread")
         first = 0
         for rate in rates:
             print(await at_rate(generator, pid, rate, seconds, first), flush=True)

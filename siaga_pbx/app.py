@@ -1,12 +1,14 @@
 """The daemon: starts the parts, reloads, drains, stops. `run` is the command `siaga-pbx run`."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -20,6 +22,7 @@ from siaga_pbx.logs import start_logging
 from siaga_pbx.notify import Notifier
 from siaga_pbx.records.errors import RecordsError, StoreInUse
 from siaga_pbx.records.retention import Keep, purge
+from siaga_pbx.records.times import utc_text
 from siaga_pbx.view import View
 from siaga_pbx.web import token
 from siaga_pbx.web.app import create_app
@@ -34,6 +37,10 @@ LINGER_S = 0.5
 """How long the last BYEs may be answered before the sockets close."""
 SWITCH_S = 0.0005
 """How long the records' thread may keep the interpreter from the loop; Python's own 5 ms show in the ringing time."""
+GC_THRESHOLD = 20_000
+"""Objects between two collections of the youngest: some tens of calls, whose messages are free of circles anyway."""
+SHIFT_S = 12 * 3600.0
+"""A seat that paused within this time is paused still after a restart; earlier, its person has gone home."""
 CHECK_PEERS_S = 30.0
 AUDIT_S = 5.0
 CLOCK_CHECK_S = 60.0
@@ -41,6 +48,8 @@ RETENTION_S = 6 * 3600.0
 
 _BOUND_AT_START = ("media", "records", "http")
 """Sections that a reload leaves as they were: what they name is bound, opened or spawned at the start."""
+_SIP_AT_START = ("listen", "certificate", "key")
+"""The same of [sip]. The files may hold something new: a renewed certificate is taken."""
 
 
 class Daemon:
@@ -73,16 +82,22 @@ class Daemon:
         self._sip_bound = True
         with suppress(RecordsError):  # the store has raised the alarm; seats register again within two minutes
             parts.hub.restore_bindings(await asyncio.to_thread(parts.reader.bindings, parts.clock.utc()))
+            since = utc_text(parts.tools.epoch() - SHIFT_S)
+            parts.hub.restore_pauses(await asyncio.to_thread(partial(parts.reader.seats, since=since)))
         parts.switch.carry_out(parts.queue.start(parts.clock.now()))
         await parts.dispatcher.start()
         await self._start_http(config)
-        self._every(AUDIT_S, parts.switch.audit)
+        self._every(AUDIT_S, parts.hub.audit)
         self._every(CHECK_PEERS_S, parts.hub.check_peers)
         self._every(CLOCK_CHECK_S, self._check_clock)
         self._spawn(parts.metrics.measure_loop_lag(parts.clock.now))
         self._spawn(self._purge())
         self._spawn(self._notifier.keep_alive(lambda: True))
         parts.metrics.config_last_reload_successful.set(1)
+        # What the start made stays for good: the collector need not look at it again, 50 ms each time.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 10, 50)
         self.state = CentreState.RUNNING
         parts.tools.log.system("started", {"pid": os.getpid()})
         self._notifier.ready(f"{config.centre.name}: {len(config.trunks)} trunks, {len(config.seats)} seats")
@@ -97,28 +112,39 @@ class Daemon:
         self._notifier.reloading()
         try:
             new = await asyncio.to_thread(configuration.load, old.path)
+            self.parts.endpoint.reload_certificate()
         except ConfigErrors as errors:
-            self.parts.metrics.config_last_reload_successful.set(0)
-            self.parts.alarms.set("reload_failed", True, "the configuration has errors; the old one stays in force")
-            self._notifier.ready("reload failed: the old configuration stays in force")
-            log.error("reload failed", errors=[str(error) for error in errors.errors])
-            raise Refused(Cause.INVALID, str(errors)) from errors
+            raise self._not_reloaded(str(errors)) from errors
+        except OSError as error:
+            raise self._not_reloaded(f"the certificate or its key: {error}") from error
         restart = _needs_restart(old, new)
         new = new.model_copy(
             update={name: getattr(old, name) for name in _BOUND_AT_START}
             | {
                 "centre": new.centre.model_copy(update={"id": old.centre.id}),
-                "sip": new.sip.model_copy(update={"listen": old.sip.listen}),
+                "sip": new.sip.model_copy(update={name: getattr(old.sip, name) for name in _SIP_AT_START}),
             }
         )
         self.parts.configure(new)
-        await self.parts.dispatcher.configure(new)
+        try:
+            await self.parts.dispatcher.configure(new)
+        except BrokerError as error:
+            self.parts.alarms.set("broker", True, f"the embedded broker: {error}")
+            log.error("the embedded broker does not run", why=str(error))
+            restart += ("mqtt",)
         self.parts.metrics.config_last_reload_successful.set(1)
         self.parts.alarms.set("reload_failed", False)
         self.parts.tools.log.system("reloaded", {"restart": list(restart)})
         self._notifier.ready("reloaded")
         log.info("reloaded", needs_restart=list(restart))
         return restart
+
+    def _not_reloaded(self, why: str) -> Refused:
+        self.parts.metrics.config_last_reload_successful.set(0)
+        self.parts.alarms.set("reload_failed", True, "the configuration has errors; the old one stays in force")
+        self._notifier.ready("reload failed: the old configuration stays in force")
+        log.error("reload failed", errors=why.splitlines())
+        return Refused(Cause.INVALID, why)
 
     async def drain(self) -> None:
         """Wait until no call is left, at most DRAIN_LIMIT_S. New 112 calls are taken meanwhile (docs/adr/0004)."""
@@ -211,8 +237,9 @@ def _needs_restart(old: Config, new: Config) -> tuple[str, ...]:
     changed = [name for name in _BOUND_AT_START if getattr(old, name) != getattr(new, name)]
     if old.centre.id != new.centre.id:
         changed.append("centre.id")
-    if old.sip.listen != new.sip.listen:
-        changed.append("sip.listen")
+    changed += [f"sip.{name}" for name in _SIP_AT_START if getattr(old.sip, name) != getattr(new.sip, name)]
+    if {trunk.listen for trunk in old.trunks} != {trunk.listen for trunk in new.trunks}:
+        changed.append("trunk.listen")
     return tuple(changed)
 
 

@@ -66,6 +66,7 @@ class Link:
         self._handlers = handlers
         self._commands = commands()
         self._writer: asyncio.StreamWriter | None = None
+        self._unsent: list[bytes] = []
         self._child: Child | None = None
         self._spawned_at = float("-inf")
         self._told_down = False
@@ -74,7 +75,15 @@ class Link:
         """Commands to a worker that is not up are dropped: whoever sends them has learned of it by `down`."""
         if self._writer is None or not self.up:
             return
-        self._writer.write(self._commands.encode(command))
+        if not self._unsent:  # one system call for all that this turn of the loop has to say
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(self._commands.encode(command))
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if not unsent or self._writer is None or not self.up:
+            return
+        self._writer.write(b"".join(unsent))
         if self._writer.transport.get_write_buffer_size() > MAX_UNSENT:
             self._writer.transport.abort()
 
@@ -98,6 +107,7 @@ class Link:
         end. Stop `run` first."""
         if not keep:
             self.send(Leave())
+        self._flush()
         self.up = False
         if self._writer is not None:
             self._writer.close()

@@ -2,11 +2,13 @@
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def utc_text(epoch_s: float) -> str:
     """Seconds since the epoch as text, cut (never rounded up) to the millisecond."""
-    return _text(datetime.fromtimestamp(epoch_s, UTC))
+    second, rest = divmod(epoch_s, 1)
+    return f"{_second(int(second))}.{int(rest * 1000):03d}Z"
 
 
 def utc_now() -> str:
@@ -23,6 +25,12 @@ def parse_utc(text: str) -> datetime:
 def normalise(text: str) -> str:
     """Any ISO 8601 date or time in the records' own form, so that it compares with a column. Raises ValueError."""
     return _text(parse_utc(text))
+
+
+@lru_cache(maxsize=16)
+def _second(epoch_s: int) -> str:
+    """A call has some twenty times, nearly all in seconds that others had: formatting one costs 5 µs."""
+    return f"{datetime.fromtimestamp(epoch_s, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _text(moment: datetime) -> str:
