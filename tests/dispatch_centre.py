@@ -24,6 +24,8 @@ PREFIX = "siaga/test"
 AGENCIES = ("damkar", "bpbd", "psc119")
 USERS = {"centre": "pusat-rahasia", **{agency: f"{agency}-rahasia" for agency in AGENCIES}}
 
+RULES = access_rules(PREFIX, AGENCIES)
+
 _SIAGA = """
 [centre]
 id = "cirebon"
@@ -87,10 +89,11 @@ async def until(condition: Callable[[], object], within_s: float = 10.0) -> None
         await asyncio.sleep(0.005)
 
 
-def mosquitto(folder: Path, *, port: int = 0, persistent: bool = True, extra: tuple[str, ...] = ()) -> Mosquitto:
+def mosquitto(
+    folder: Path, *, port: int = 0, persistent: bool = True, acl: str = RULES, extra: tuple[str, ...] = ()
+) -> Mosquitto:
     """A broker with a password and rights for each end. Start it."""
-    rules = access_rules(PREFIX, AGENCIES)
-    return Mosquitto(folder / "broker", USERS, rules, port=port, persistent=persistent, extra=extra)
+    return Mosquitto(folder / "broker", USERS, acl, port=port, persistent=persistent, extra=extra)
 
 
 @dataclass

@@ -18,7 +18,7 @@ import structlog
 from siaga_pbx.config import Agency, AgencyEnd
 from siaga_pbx.dispatch.agency_auto import Auto
 from siaga_pbx.dispatch.agency_book import Entry, News
-from siaga_pbx.dispatch.agency_screen import Screen, in_a_line
+from siaga_pbx.dispatch.agency_screen import Screen, in_a_line, printable
 from siaga_pbx.dispatch.ladder import Answer, State
 from siaga_pbx.dispatch.station import Listener, Station, state_file_of
 
@@ -117,5 +117,5 @@ class _Lines(Listener):
 
     def _print(self, line: str) -> None:
         with contextlib.suppress(OSError):  # nobody reads any more
-            sys.stdout.write(f"{line}\n")
+            sys.stdout.write(f"{printable(line)}\n")
             sys.stdout.flush()

@@ -163,7 +163,7 @@ class Screen(Listener):
     def render(self) -> RenderableType:
         """All of it."""
         entry = self._entry
-        below = Text(self._line)
+        below = Text(printable(self._line))
         if self._reason is not None:
             below = Text(f"reason (Enter sends, Esc leaves): {self._reason}_")
         parts: list[RenderableType] = [self._table()]
@@ -171,7 +171,7 @@ class Screen(Listener):
             parts.append(_details(entry))
         parts += [below, Text.from_markup(_HELP)]
         style = "green" if self._station.connected else "red"
-        return Panel(Group(*parts), title=f"{escape(self._title)}  [{style}]{escape(self._connection)}[/]")
+        return Panel(Group(*parts), title=f"{escape(self._title)}  [{style}]{escape(printable(self._connection))}[/]")
 
     def _table(self) -> Table:
         table = Table("", "time", "what", "state", "where", "people", expand=True, box=None)
@@ -183,12 +183,17 @@ class Screen(Listener):
             table.add_row(
                 ">" if chosen else "",
                 parse_utc(message.sent_at).astimezone(self._zone).strftime("%d %b %H:%M:%S"),
-                Text(what),
+                Text(printable(what)),
                 Text(state, style="" if entry.closed else _STYLES.get(entry.state, "")),
-                Text(where(entry)),
+                Text(printable(where(entry))),
                 "" if message.people is None else str(message.people),
             )
         return table
+
+
+def printable(text: str) -> str:
+    """In one line, without what would drive the terminal: the words come from callers and other machines."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
 def where(entry: Entry) -> str:
@@ -206,7 +211,7 @@ def in_a_line(news: News, entry: Entry) -> str:
     message = entry.message
     people = "" if message.people is None else f" ({message.people} people)"
     head = f"{news.value} {message.dispatch_id}:{message.sequence} {message.category} {entry.state}"
-    return " ".join(f"{head} at {where(entry)}{people}: {message.note}".split())
+    return printable(f"{head} at {where(entry)}{people}: {message.note}")
 
 
 def _details(entry: Entry) -> Panel:
@@ -222,5 +227,5 @@ def _details(entry: Entry) -> Panel:
     }
     table = Table(show_header=False, box=None, expand=True)
     for name, value in rows.items():
-        table.add_row(Text(name, style="dim"), Text(value))
+        table.add_row(Text(name, style="dim"), Text(printable(value)))
     return Panel(table)

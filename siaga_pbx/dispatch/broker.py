@@ -195,7 +195,7 @@ class Mosquitto:
             lines = (self._folder / "mosquitto.log").read_text(errors="replace").splitlines()
             errors = [line for line in lines if "rror" in line] or lines
             if errors:
-                return errors[-1].split(": ", 1)[-1]
+                return errors[0].split(": ", 1)[-1]
         return "no reason given"
 
 

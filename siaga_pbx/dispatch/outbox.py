@@ -67,7 +67,7 @@ class Outbox:
         self._closed = False
 
     def __iter__(self) -> Iterator[Followed]:
-        return iter(self._dispatches.values())
+        return iter(tuple(self._dispatches.values()))
 
     def get(self, dispatch_id: str) -> Followed | None:
         return self._dispatches.get(dispatch_id)
@@ -85,7 +85,7 @@ class Outbox:
 
     def connected(self, agency: str | None = None) -> None:
         """The broker is there again, or an agency's end."""
-        for followed in tuple(self):
+        for followed in self:
             if agency in (None, followed.agency):
                 self.carry_out(followed, followed.followup.connected(self._clock.now()))
 
