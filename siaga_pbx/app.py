@@ -18,7 +18,7 @@ from siaga_pbx import config as configuration
 from siaga_pbx.build import Parts, assemble, stack_settings
 from siaga_pbx.config import Config, ConfigErrors
 from siaga_pbx.dispatch.broker import BrokerError
-from siaga_pbx.logs import start_logging
+from siaga_pbx.logs import LogWriter, start_logging
 from siaga_pbx.notify import Notifier
 from siaga_pbx.records.errors import RecordsError, StoreInUse
 from siaga_pbx.records.retention import Keep, purge
@@ -125,6 +125,10 @@ class Daemon:
                 "sip": new.sip.model_copy(update={name: getattr(old.sip, name) for name in _SIP_AT_START}),
             }
         )
+        try:
+            self.parts.endpoint.reload_certificate()
+        except OSError as error:
+            log.error("the certificate stays as it was", why=str(error))
         self.parts.configure(new)
         try:
             await self.parts.dispatcher.configure(new)
@@ -243,9 +247,10 @@ def _needs_restart(old: Config, new: Config) -> tuple[str, ...]:
     return tuple(changed)
 
 
-async def serve(config: Config) -> int:
+async def serve(config: Config, logs: LogWriter) -> int:
     """Run the daemon until SIGTERM or SIGINT (drains; the second one forces). SIGHUP reloads."""
     daemon = Daemon(config, Notifier())
+    logs.on_dropped = daemon.parts.metrics.log_lines_dropped.inc
     loop = asyncio.get_running_loop()
     ends, forced = asyncio.Event(), asyncio.Event()
 
@@ -292,6 +297,6 @@ def run(path: Path) -> int:
         return 1
     logs = start_logging()
     try:
-        return uvloop.run(serve(config))
+        return uvloop.run(serve(config, logs))
     finally:
         logs.close()

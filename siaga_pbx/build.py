@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -69,7 +70,8 @@ class Parts:
         self.config = config
         self.addresses.configure(config.sip.advertise, advertised(config))
         self.switch.configure(config)
-        self.lines.config = self.hub.config = config
+        self.lines.config = config
+        self.hub.configure(config)
         self.endpoint.perform(self.stack.configure(stack_settings(config, self.addresses), now))
         self.switch.carry_out(self.queue.configure(config.queue, config.seats, now))
         follow(self.metrics, config)
@@ -116,7 +118,8 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         metrics=metrics,
         now=clock.now,
         epoch=time.time,
-        later=lambda delay, act: loop.call_later(delay, act),
+        # Not in the context of the call that asks: its id would stand on every line logged then.
+        later=lambda delay, act: loop.call_later(delay, act, context=Context()),
     )
     dispatcher = Dispatcher(config, store, reader, clock, _dispatch_hooks(parts_alarms, metrics))
     switch = Switch(config, tools)
@@ -124,7 +127,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         dispatch=lambda call, category, seat: _dispatch(dispatcher, call, category, seat),
         callbacks=reader.callbacks,
         tell=switch.tell,
-        call_of=switch.takers.last_call.get,
+        last_call=switch.takers.last_call,
     )
     lines = SeatLines(config, tools, actions)
     parts = Parts(

@@ -32,6 +32,7 @@ from siaga_pbx.media.protocol import VERSION, Command, Event, Hello, Recorded, R
 from siaga_pbx.media.recorder import Disk
 from siaga_pbx.media.settings import MediaSettings, port_pairs, socket_path
 from siaga_pbx.media.wire import Lines, ProtocolError, commands, events
+from siaga_pbx.notify import Notifier
 
 LINGER_S = 60.0
 """How long a worker without a daemon stays after its last leg."""
@@ -82,6 +83,7 @@ class Worker:
             gc.freeze()  # prompts and code live as long as the process: no collection needs to look at them
             server = await asyncio.start_unix_server(self._serve, sock=listener)
             self._log.info("media.started", pid=os.getpid())
+            Notifier().ready()
             await self._until_the_end()
             server.close()
             self._calls.close_all()
