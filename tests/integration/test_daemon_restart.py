@@ -11,14 +11,12 @@ from time import monotonic, sleep
 
 import pytest
 
-from siaga_pbx.demo.callers import ALIKE
-from siaga_pbx.demo.centre import DAEMON, TRUNK, Centre
-from siaga_pbx.demo.compare import likeness
+from siaga_pbx.demo.centre import TRUNK, Centre
 from tests.interop.audio import Rtp
+from tests.interop.calls import SEAT, bridged, carrier, hear_each_other, registered, take
 from tests.interop.centres import alarms, ended, log_of, row, running, seat_state, siaga, until
-from tests.interop.uac import Dialog, Ua
+from tests.interop.uac import Ua
 
-SEAT = "127.0.0.3"
 QUEUE = "ring_s = 30\nrest_s = 1\nwrap_up_s = 0"
 
 
@@ -34,23 +32,9 @@ def seat(centre: Centre) -> Iterator[Ua]:
         yield ua
 
 
-@contextmanager
-def registered(centre: Centre, seat: str) -> Iterator[Ua]:
-    with Ua((DAEMON, centre.sip_port), SEAT, seat) as ua:
-        assert ua.register(seat, centre.password(seat)).status == 200
-        until(lambda: seat_state(centre, seat) == "ready", "the seat")
-        yield ua
-
-
-@contextmanager
-def carrier(centre: Centre) -> Iterator[Ua]:
-    with Ua((DAEMON, centre.sip_port), TRUNK) as ua:
-        yield ua
-
-
 def test_daemon_killed_in_mid_call(centre: Centre, seat: Ua) -> None:
     with carrier(centre) as caller, Rtp(TRUNK, 1) as mouth, Rtp(SEAT, 2) as ear:
-        lost = bridged(caller, seat, mouth, ear)
+        lost, _ = bridged(caller, seat, mouth, ear)
         until(lambda: row(centre, lost.call_id)["connected_at"], "the record")
         assert centre.daemon is not None
         centre.daemon.kill()
@@ -62,7 +46,7 @@ def test_daemon_killed_in_mid_call(centre: Centre, seat: Ua) -> None:
         assert seat_state(centre, "101") == "ready", "registered as before: the seat has said nothing since"
         assert lost.ask("BYE").status == 481
     with carrier(centre) as caller, Rtp(TRUNK, 3) as mouth, Rtp(SEAT, 4) as ear:
-        call = bridged(caller, seat, mouth, ear)
+        call, _ = bridged(caller, seat, mouth, ear)
         hear_each_other(mouth, ear)
         call.bye()
         assert ended(centre, call.call_id)["outcome"] == "answered"
@@ -108,8 +92,8 @@ def test_full_port_range(tmp_path: Path) -> None:
         Rtp(TRUNK, 8) as mouth,
         Rtp(SEAT, 9) as ear,
     ):
-        first = bridged(caller, seat, mouth, ear)
-        second = bridged(caller, second_seat, mouth, ear)
+        first, _ = bridged(caller, seat, mouth, ear)
+        second, _ = bridged(caller, second_seat, mouth, ear)
         third = caller.invite(mouth.sdp)
         third.rings()
         until(lambda: "media_ports_exhausted" in alarms(centre), "the alarm")
@@ -120,29 +104,6 @@ def test_full_port_range(tmp_path: Path) -> None:
         assert ended(centre, third.call_id)["outcome"] == "answered"
         second.bye()
         assert not alarms(centre) & {"media_ports_exhausted", "media_down_0"}
-
-
-def bridged(caller: Ua, seat: Ua, mouth: Rtp, ear: Rtp) -> Dialog:
-    """A call that was taken, with audio from both ends."""
-    call = caller.invite(mouth.sdp)
-    take(call, seat, mouth, ear)
-    return call
-
-
-def take(call: Dialog, seat: Ua, mouth: Rtp, ear: Rtp) -> None:
-    """The call is answered, offered to the seat and taken there."""
-    answer = call.final()
-    assert answer.status == 200, answer.start
-    mouth.start(answer.body)
-    offered = seat.offered()
-    offered.ring()
-    ear.start(offered.offer)
-    offered.answer(ear.sdp)
-
-
-def hear_each_other(mouth: Rtp, ear: Rtp) -> None:
-    until(lambda: likeness(mouth.said[:32000], ear.heard()) >= ALIKE, "the caller's voice at the seat")
-    until(lambda: likeness(ear.said[:32000], mouth.heard()) >= ALIKE, "the seat's voice at the caller")
 
 
 @contextmanager

@@ -49,7 +49,7 @@ class Message:
         return [value for key, value in self.headers if key.lower() == name.lower()]
 
     def __getitem__(self, name: str) -> str:
-        return (self.all(name) or [""])[0]
+        return " ".join((self.all(name) or [""])[0].split())
 
     @property
     def key(self) -> tuple[str, str]:
