@@ -7,7 +7,8 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -16,7 +17,7 @@ import numpy as np
 
 from siaga_pbx.media.client import MediaClient
 from siaga_pbx.media.events import LocalMedia, MediaEvent
-from siaga_pbx.media.protocol import Codec, Remote, Side
+from siaga_pbx.media.protocol import Closed, Codec, Remote, Side
 from tests.media_process import Settings
 
 PATIENCE_S = 10.0
@@ -25,9 +26,12 @@ FRAME_S = 0.02
 EventT = TypeVar("EventT")
 
 
+_ports_given = count()
+
+
 def free_ports(pairs: int) -> tuple[int, int]:
-    """A [media] ports setting, apart from those of other test processes."""
-    first = 20000 + os.getpid() % 300 * 40
+    """A [media] ports setting, apart from those of other tests and, by chance, of other test processes."""
+    first = 20000 + (os.getpid() * 640 + next(_ports_given) * 128) % 12000
     return first, first + 2 * pairs - 1
 
 
@@ -54,15 +58,22 @@ class Packet:
 class FarEnd:
     """A phone: sends RTP from one port, keeps what it gets. Its own stream runs on through pauses."""
 
-    def __init__(self, codec: Codec = Codec.PCMA, host: str = "127.0.0.1", ssrc: int = 0x1234) -> None:
+    def __init__(
+        self,
+        codec: Codec = Codec.PCMA,
+        host: str = "127.0.0.1",
+        ssrc: int = 0x1234,
+        bound: socket.socket | None = None,
+    ) -> None:
         self.codec = codec
         self.ssrc = ssrc
         self.sequence = 65530  # goes round soon: what forgets the carry is found out
         self.timestamp = 0xFFFFFF00
         self.packets: list[Packet] = []
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM) if bound is None else bound
         self._socket.setblocking(False)
-        self._socket.bind((host, 0))
+        if bound is None:
+            self._socket.bind((host, 0))
         self._news = asyncio.Event()
 
     def __enter__(self) -> "FarEnd":
@@ -119,8 +130,16 @@ class FarEnd:
                 await self._news.wait()
         return self.packets
 
+    async def heard_frame(self, frame: bytes) -> list[Packet]:
+        """All packets got, once this frame has come."""
+        return await self.heard(lambda packets: any(packet.payload == frame for packet in packets))
+
     async def heard_number(self, number: int) -> list[Packet]:
         return await self.heard(lambda packets: len(packets) >= number)
+
+    def forget(self) -> None:
+        """Start to listen anew."""
+        self.packets.clear()
 
     def audio(self) -> bytes:
         """All audio got, in order of arrival."""
@@ -173,21 +192,38 @@ class Media:
     client: MediaClient
     events: Events
     settings: Settings
+    legs: list[str] = field(default_factory=list)
 
     def open(self, leg: str, side: Side = Side.CALLER, call: str = "call") -> LocalMedia:
         local = self.client.open(call, leg, side, "127.0.0.1")
         assert local is not None
+        self.legs.append(leg)
         return local
+
+    async def close_all(self) -> None:
+        """All legs, so that the workers end."""
+        for leg in self.legs:
+            self.client.close(leg)
+        if self.legs:
+            await self.events.get(Closed, len(self.legs))
 
 
 @asynccontextmanager
-async def media(folder: Path, pairs: int = 8, **settings: object) -> AsyncIterator[Media]:
-    """A client and its worker processes, gone when left."""
-    chosen = Settings(socket=folder / "media.sock", ports=free_ports(pairs), **settings)  # type: ignore[arg-type]  # tests' own keywords
+async def media(settings: Settings, *, keep_workers: bool = False) -> AsyncIterator[Media]:
+    """A client and its worker processes; they end with it, unless they are kept for the next test."""
     events = Events()
-    client = MediaClient(chosen, events.take, spawn=chosen.spawn)
+    client = MediaClient(settings, events.take, spawn=settings.spawn)
     await client.start()
+    started = Media(client, events, settings)
     try:
-        yield Media(client, events, chosen)
+        yield started
     finally:
-        await client.stop()
+        try:
+            await started.close_all()
+        finally:
+            await client.stop(keep_workers=keep_workers)
+
+
+def new_settings(folder: Path, pairs: int = 8, workers: int = 1, linger_s: float = 5.0) -> Settings:
+    """[media] of a test, with ports and a socket of its own."""
+    return Settings(socket=folder / "media.sock", ports=free_ports(pairs), workers=workers, linger_s=linger_s)

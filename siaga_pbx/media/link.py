@@ -118,6 +118,7 @@ class Link:
             await asyncio.sleep(RETRY_S)
 
     def _lost(self, reason: str) -> None:
+        self._unsent.clear()
         if self._writer is not None:
             self._writer.transport.abort()
             self._writer = None

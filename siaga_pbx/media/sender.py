@@ -10,6 +10,9 @@ from siaga_pbx.media.rtp import HEADER, MARKER, PLAIN
 
 Address: TypeAlias = tuple[str, int]
 _pack = HEADER.pack
+_EARLY = 40
+"""How far (5 ms) silence may run into what was sent before it; if it would further, it starts a tick later. That leaves
+no gap of over 35 ms."""
 
 QUIET_S = 0.2
 """A source that has sent nothing for this long (a held phone, silence suppression, a dead one) is stood in for by
@@ -41,6 +44,7 @@ class Sender:
     """
 
     __slots__ = (
+        "_ahead",
         "_epoch",
         "_frames",
         "_frames_law",
@@ -91,6 +95,7 @@ class Sender:
         self._marker = MARKER
         self._steady = False
         self._timestamp_at = 0.0
+        self._ahead = 0
         self._epoch = -1
         self._sequence_offset = self._timestamp_offset = self._run = 0
 
@@ -154,12 +159,17 @@ class Sender:
         if self.target is None:
             self._steady = False
             return
+        if self._steady:
+            self.timestamp = (self.timestamp + FRAME) & 0xFFFFFFFF
+        elif self._passed(now) >= FRAME - _EARLY:
+            self.timestamp = self._turn(now)
+        else:
+            return  # what was sent last is still being heard: the next tick will do
         frame = next(self._frames, None)
         if frame is None:
             frame = bytes((SILENCE[self._law],)) * FRAME
         elif self._frames_law is not self._law:
             frame = frame.translate(TO_LAW[self._law])
-        self.timestamp = (self.timestamp + FRAME) & 0xFFFFFFFF if self._steady else self._next_timestamp(now)
         self.sequence = (self.sequence + 1) & 0xFFFF
         self._timestamp_at = now
         self._steady = True
@@ -193,7 +203,7 @@ class Sender:
         self._marker = MARKER
         self._steady = self.paced = False
         self._sequence_offset = self.sequence + 1 - sequence
-        self._timestamp_offset = self._next_timestamp(now) - timestamp
+        self._timestamp_offset = self._turn(now) - timestamp
         self._run = 0
         return True
 
@@ -213,10 +223,19 @@ class Sender:
             return
         self._send(payload_type | marker | self._marker, sequence, timestamp, payload, now)
 
-    def _next_timestamp(self, now: float) -> int:
-        """Where the clock is: what has passed since the last packet, but at least that packet's own 20 ms."""
-        passed = round((now - self._timestamp_at) * RATE) if self.sent else 0
-        return (self.timestamp + max(FRAME, passed)) & 0xFFFFFFFF
+    def _turn(self, now: float) -> int:
+        """The next timestamp at a switch: where the clock is, but at least after the last packet's 20 ms.
+
+        So it may get ahead of the clock, as a source's first packet does not wait until the last silence is over; what
+        it is ahead is made good at later switches.
+        """
+        step = max(FRAME, self._passed(now))
+        self._ahead = step - self._passed(now)
+        return (self.timestamp + step) & 0xFFFFFFFF
+
+    def _passed(self, now: float) -> int:
+        """Samples from the last timestamp to where the clock is."""
+        return round((now - self._timestamp_at) * RATE) - self._ahead if self.sent else FRAME
 
     def _send(self, kind: int, sequence: int, timestamp: int, payload: bytes, now: float) -> None:
         self._marker = 0

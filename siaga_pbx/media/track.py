@@ -12,7 +12,7 @@ LEAP = 2 * RATE
 """A timestamp this far from the clock has been set anew."""
 TOLERANCE = 80
 """Samples (10 ms) a track may stray from the clock before it is put right: half of what the two sides may differ."""
-WATCHED = 100
+WATCHED = 50
 """Packets over which the least delayed tells how far a track has strayed: that one's delay is the network's, the others
 waited somewhere on the way."""
 _HALF = 1 << 31

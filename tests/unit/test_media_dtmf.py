@@ -2,7 +2,7 @@
 
 import struct
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siaga_pbx.media.dtmf import KeyReader
@@ -72,6 +72,7 @@ def test_a_new_stream_starts_anew() -> None:
     assert reader.read(*event(100, 2, 160)) == "2"
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 15), min_size=1, max_size=12),
     st.integers(0, 0xFFFFFFFF),

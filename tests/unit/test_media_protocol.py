@@ -3,12 +3,13 @@
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siaga_pbx.media import protocol as p
 from siaga_pbx.media.wire import MAX_LINE, Lines, ProtocolError, commands, events
 
+TO_WORKER, TO_DAEMON = commands(), events()
 COMMANDS: list[p.Command] = [
     p.Bind("127.0.0.1", 64),
     p.Open("leg", "call", p.Side.CALLER, "::1", 30000),
@@ -58,14 +59,14 @@ EVENTS: list[p.Event] = [
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.type)
 def test_commands_there_and_back(command: p.Command) -> None:
-    line = commands().encode(command)
+    line = TO_WORKER.encode(command)
     assert line.count(b"\n") == 1
-    assert commands().decode(line) == command
+    assert TO_WORKER.decode(line) == command
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.type)
 def test_events_there_and_back(event: p.Event) -> None:
-    assert events().decode(events().encode(event)) == event
+    assert TO_DAEMON.decode(TO_DAEMON.encode(event)) == event
 
 
 @pytest.mark.parametrize(
@@ -75,27 +76,29 @@ def test_events_there_and_back(event: p.Event) -> None:
 )  # fmt: skip
 def test_what_is_no_command(line: bytes) -> None:
     with pytest.raises(ProtocolError):
-        commands().decode(line)
+        TO_WORKER.decode(line)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_the_one_error(line: bytes) -> None:
     try:
-        commands().decode(line)
+        TO_WORKER.decode(line)
     except ProtocolError:
         return
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_lines_in_any_chunks(data: st.DataObject) -> None:
-    stream = b"".join(map(commands().encode, COMMANDS))
+    stream = b"".join(map(TO_WORKER.encode, COMMANDS))
     lines, rest = Lines(), stream
     found: list[bytes] = []
     while rest:
         size = data.draw(st.integers(1, len(rest)))
         found += lines.feed(rest[:size])
         rest = rest[size:]
-    assert [commands().decode(line) for line in found] == COMMANDS
+    assert [TO_WORKER.decode(line) for line in found] == COMMANDS
 
 
 def test_a_line_without_an_end_is_cut_off() -> None:

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siaga_pbx.media.rtcp import Heard, Reporter
@@ -76,6 +76,7 @@ def test_lost_may_be_negative() -> None:
     assert reporter.heard == Heard(-2, 2.0)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=80), st.binary(max_size=80).map(lambda rest: b"\x81\xc8\x00\x06" + rest)))
 def test_any_bytes_are_read_or_refused(packet: bytes) -> None:
     assert Reporter("we").read(packet, 7, 0.0) in (True, False)

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siaga_pbx.media.rtp import Receiver, body
@@ -37,6 +37,7 @@ def test_body(packet: bytes, payload: bytes | None) -> None:
     assert body(packet) == payload
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=12, max_size=60))
 def test_body_takes_any_bytes(packet: bytes) -> None:
     payload = body(packet)
@@ -128,6 +129,7 @@ def test_a_pause_is_no_jitter() -> None:
     assert receiver.longest_gap == pytest.approx(5.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF), st.integers(0, 2)), max_size=200))
 def test_any_numbers_give_sane_counts(packets: list[tuple[int, int, int]]) -> None:
     receiver = Receiver()
