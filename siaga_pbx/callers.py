@@ -19,6 +19,8 @@ from siaga_pbx.tools import Tools
 
 log = structlog.get_logger(__name__)
 
+TEST_AGAIN_S = 120.0
+"""A device that calls the test service again within this time gets 486 (RFC 6881 SP-15)."""
 TEST_CALL_S = 10.0
 """A test call is ended by us after this long (RFC 6881 SP-14 wants a few packets looped, then a BYE)."""
 
@@ -31,6 +33,8 @@ class Callers:
         self.live: dict[str, Caller] = {}
         self._tools, self._tell = tools, tell
         self._without_media: list[Caller] = []
+        self._tested: dict[str, float] = {}
+        """When each device made its last test call that was served."""
 
     def __len__(self) -> int:
         return len(self.live)
@@ -48,7 +52,21 @@ class Callers:
             self._tools.alarms.set(
                 f"no_route_{trunk}", True, f"calls from trunk {trunk} match no route of the dialplan"
             )
+        if routed.action == "test-call" and isinstance(peer, Trunk) and self._tested_lately(caller):
+            caller.status = 486
+            self._tools.perform(self._tools.stack.reject(caller.leg.id, 486, self._tools.now()))
+            return
         self._begin(caller)
+
+    def _tested_lately(self, caller: Caller) -> bool:
+        """The probe of our own is asked by nobody: it may come as often as its timer likes."""
+        now = self._tools.now()
+        self._tested = {device: at for device, at in self._tested.items() if now - at < TEST_AGAIN_S}
+        device = f"{caller.leg.trunk} {caller.number or caller.request.from_.uri}"
+        if device in self._tested:
+            return True
+        self._tested[device] = now
+        return False
 
     def media_is_back(self) -> None:
         """Callers who heard ringing while no media worker was there go on."""
@@ -93,6 +111,7 @@ class Callers:
         except NoCommonCodec:
             self._refuse_media(caller)
             return
+        tools.alarms.set(f"no_common_codec_{caller.leg.trunk}", False)
         if caller.leg.role is Role.TEST:
             self._answer_test(caller, ours)
             return

@@ -304,10 +304,11 @@ def _cross_checks(config: Config) -> Iterator[tuple[str, str, str, str]]:
     """What only shows when sections are seen together: (where, key, found, accepted)."""
     yield from _unique(config)
     yield from _references(config)
-    if any(listen.transport in ("tls", "wss") for listen in config.sip.listen):
+    own = [trunk.listen for trunk in config.trunks if trunk.listen is not None]
+    if any(listen.transport in ("tls", "wss") for listen in (*config.sip.listen, *own)):
         for name in ("certificate", "key"):
             if getattr(config.sip, name) is None:
-                yield "siaga", f"sip.{name}", "nothing", "a PEM file, as sip.listen has a tls:// address"
+                yield "siaga", f"sip.{name}", "nothing", "a PEM file, as a listen has a tls:// address"
     if config.queue.overflow is not None and not any(trunk.outbound for trunk in config.trunks):
         yield "siaga", "queue.overflow", repr(config.queue.overflow), "a target only when a [[trunk]] has outbound"
 

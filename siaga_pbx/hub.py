@@ -9,7 +9,7 @@ import structlog
 from siaga_pbx.call import events as told
 from siaga_pbx.call.features import KeySource, info_key
 from siaga_pbx.config import Config
-from siaga_pbx.legs import Role
+from siaga_pbx.legs import Leg, Role
 from siaga_pbx.media import events as client
 from siaga_pbx.media import protocol as media
 from siaga_pbx.outbound import target_of
@@ -26,6 +26,10 @@ from siaga_pbx.switch import Switch
 from siaga_pbx.tools import Tools
 
 log = structlog.get_logger(__name__)
+
+NO_AUDIO_MS = 60_000.0
+"""A leg that was never silent for as long clears the alarm of one that was."""
+_TRUNK_ALARMS = ("trunk_down_", "no_route_", "no_common_codec_", "no_audio_")
 
 
 class Hub:
@@ -91,9 +95,32 @@ class Hub:
     # --- seats and trunks ---------------------------------------------------------------------------------------------
 
     def restore_bindings(self, rows: list[Record]) -> None:
-        """Take the stored registrations back, so that a restart loses no seat."""
-        stored = [_binding_of(row, self._tools.epoch()) for row in rows]
+        """Take the stored registrations back, so that a restart loses no seat. A row that cannot be read is left."""
+        stored = []
+        for row in rows:
+            try:
+                stored.append(_binding_of(row, self._tools.epoch()))
+            except (ValueError, TypeError, LookupError):
+                log.exception("a stored registration cannot be read", seat=row.get("seat"))
         self._tools.perform(self._tools.stack.restore(stored, self._tools.now()))
+
+    def restore_pauses(self, rows: list[Record]) -> None:
+        """Take the seats' pauses back from their history (`rows`, oldest first), so that none ends by a restart."""
+        last = {str(row["subject_id"]): row for row in rows if row["kind"] in ("paused", "ready")}
+        for seat, row in last.items():
+            if row["kind"] == "paused":
+                data = row["data"]
+                reason = data.get("reason") if isinstance(data, dict) else None
+                self._switch.tell(told.SeatPaused(seat, str(reason) if reason is not None else None))
+
+    def audit(self) -> None:
+        """The watchdog: a leg that the stack has let go of is over, whatever kept the news from us. Then the queue."""
+        for leg in self._tools.legs:
+            if not self._tools.stack.lives(leg.id):
+                self._tools.metrics.internal_errors.labels("leg_left").inc()
+                log.error("a leg outlived its dialog", call_id=leg.call, leg=leg.role.value)
+                self.on_sip(sip.Ended(leg.id, sip.By.FAULT, None, None))
+        self._switch.audit()
 
     def _registered(self, event: sip.Registered) -> None:
         binding, now = event.binding, self._tools.now()
@@ -127,11 +154,27 @@ class Hub:
         if kind == "seat":
             self._switch.tell(told.SeatTrusted(name) if event.alive else told.SeatSuspect(name))
             return
+        trunk = self.config.trunk(name)
+        if trunk is None or trunk.health_uri is None:
+            return  # a reload came between
         if self.trunks_up.get(name) is not event.alive:
             self._tools.log.system("trunk_up" if event.alive else "trunk_down", {"trunk": name, "status": event.status})
         self.trunks_up[name] = event.alive
         self._tools.metrics.trunk_up.labels(name).set(event.alive)
         self._tools.alarms.set(f"trunk_down_{name}", not event.alive, f"trunk {name} does not answer OPTIONS")
+
+    def configure(self, config: Config) -> None:
+        """Forget what was found out about trunks that are no more, or are no longer checked."""
+        self.config = config
+        checked = {trunk.id for trunk in config.trunks if trunk.health_uri is not None}
+        for name in self.trunks_up.keys() - checked:
+            del self.trunks_up[name]
+        kept = {trunk.id for trunk in config.trunks} | {seat.id for seat in config.seats}
+        for alarm in tuple(self._tools.alarms.active):
+            kind, trunk = _of_trunk(alarm)
+            # What matched no route may match one of the new dialplan: the next call tells.
+            if kind == "no_route_" or (kind and trunk not in (checked if kind == "trunk_down_" else kept)):
+                self._tools.alarms.set(alarm, False)
 
     # --- media --------------------------------------------------------------------------------------------------------
 
@@ -149,8 +192,12 @@ class Hub:
 
     def _played(self, event: media.Played) -> None:
         leg = self._tools.legs.get(event.leg)
-        if leg is not None and leg.role is Role.FEATURE:
+        if leg is None:
+            return
+        if leg.role is Role.FEATURE:
             self._lines.played(leg)
+        elif leg.role is Role.SEAT:
+            self._switch.takers.played(leg)
 
     def _first_packet(self, event: media.FirstPacket) -> None:
         leg = self._tools.legs.get(event.leg)
@@ -164,6 +211,10 @@ class Hub:
         if leg is not None and leg.answered:
             self._tools.log.step(leg.call, "no_audio", {"leg": leg.role.value, "seconds": event.seconds})
             log.warning("no audio", call_id=leg.call, leg=leg.role.value, seconds=event.seconds)
+            if leg.remote is None or leg.remote.direction.receives:  # who holds the call may be silent
+                self._tools.alarms.set(
+                    _no_audio(leg), True, f"no audio came from {leg.trunk or leg.seat} in a call for a minute"
+                )
             self._tools.perform(self._tools.stack.check(leg.id, self._tools.now()))
 
     def _closed(self, event: media.Closed) -> None:
@@ -172,8 +223,10 @@ class Hub:
             return
         stats = event.stats
         self._tools.metrics.rtp_lost_packets.inc(max(0, stats.lost))
-        if leg.bridged and stats.received == 0:
+        if leg.bridged and stats.received == 0 < stats.sent:
             self._tools.metrics.rtp_one_way_calls.inc()
+        if stats.received and stats.longest_gap_ms < NO_AUDIO_MS:
+            self._tools.alarms.set(_no_audio(leg), False)
         if leg.role in (Role.FEATURE, Role.CALLBACK):
             return
         counts = {"received": stats.received, "sent": stats.sent, "lost": stats.lost, "rejected": stats.rejected}
@@ -186,6 +239,7 @@ class Hub:
     def _recorded(self, event: media.Recorded) -> None:
         data = {"seconds": round(event.seconds, 3), "sha256": event.sha256, "lost_ms": event.lost_ms}
         self._tools.log.step(event.call, "recorded", data)
+        self._tools.alarms.set("recording_failed", False)
 
     def _record_failed(self, event: media.RecordFailed) -> None:
         self._tools.log.step(event.call, "record_failed", {"reason": event.reason})
@@ -218,6 +272,15 @@ class Hub:
     def _stray_legs(self, event: client.StrayLegs) -> None:
         calls = sorted({leg.call for leg in event.legs})
         self._tools.log.system("stray_legs_closed", {"worker": event.worker, "calls": calls})
+
+
+def _no_audio(leg: Leg) -> str:
+    return f"no_audio_{leg.trunk or leg.seat}"
+
+
+def _of_trunk(alarm: str) -> tuple[str, str]:
+    """The kind of an alarm and the trunk that it is about; of another alarm nothing."""
+    return next(((kind, alarm.removeprefix(kind)) for kind in _TRUNK_ALARMS if alarm.startswith(kind)), ("", ""))
 
 
 # A seat has one row: the contact that it registered last, which is the one that is called.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import ip_network
 
@@ -29,7 +29,8 @@ _SIDES = {Role.SEAT: media.Side.SEAT, Role.FEATURE: media.Side.SEAT}
 
 @dataclass(slots=True)
 class Leg:
-    """One leg. `local` is our own end of its audio; `ours` an offer of ours that waits for its answer.
+    """One leg. `local` is our own end of its audio; `ours` an offer of ours that waits for its answer; `_told` what
+    they were told last.
 
     `trunk` or `seat` says whose it is; `peer` is the address that its SIP comes from, or goes to.
     """
@@ -45,10 +46,14 @@ class Leg:
     remote: Audio | None = None
     answered: bool = False
     bridged: bool = False
+    _told: Sdp | None = None
 
     def offer(self) -> Sdp:
         """Our offer, to be sent; `agree` takes the answer."""
         self.ours = make_offer(self._own())
+        if self._is_news(self.ours):
+            self.ours = make_offer(self._own())
+        self._told = self.ours
         return self.ours
 
     def reply(self, offer: Sdp | None) -> Sdp:
@@ -56,6 +61,9 @@ class Leg:
         if offer is None:
             return self.offer()
         answer, self.remote = make_answer(offer, self._own())
+        if self._is_news(answer):
+            answer, _ = make_answer(offer, self._own())
+        self._told, self.ours = answer, None
         return answer
 
     def agree(self, answer: Sdp | None) -> bool:
@@ -63,6 +71,14 @@ class Leg:
         if self.ours is None or answer is None:
             return False
         self.remote, self.ours = read_answer(self.ours, answer), None
+        return True
+
+    def _is_news(self, described: Sdp) -> bool:
+        """Whether they were told something else before: then the session is at its next version (RFC 3264 8)."""
+        if self._told is None or self._told == described:
+            return False
+        own = self._own()
+        self.local = replace(own, version=own.version + 1)
         return True
 
     def _own(self) -> LocalAudio:

@@ -26,7 +26,7 @@ from siaga_pbx.sip import events as sip
 from siaga_pbx.sip.flow import Target
 from siaga_pbx.sip.headers import NameAddr
 from siaga_pbx.sip.options import Invite, StackSettings, TrunkOptions
-from siaga_pbx.sip.sdp import LocalAudio, make_offer, read_answer
+from siaga_pbx.sip.sdp import LocalAudio, NoCommonCodec, Sdp, make_offer, read_answer
 from siaga_pbx.sip.stack import Stack
 from siaga_pbx.sip.uri import Uri
 
@@ -166,10 +166,15 @@ async def _converse(session: _Session) -> Outcome:
         endpoint.perform(stack.hang_up(_LEG, clock.now()))
         return Outcome(failed=f"no answer within {ANSWER_S:.0f} s: is the daemon running?")
     outcome = Outcome(answer_s=clock.now() - started)
-    if events.answer is None or events.answer.sdp is None:
-        outcome.failed = f"refused with {events.status}" if events.status else "answered without audio"
+    if events.answer is None:
+        outcome.failed = f"refused with {events.status}"
         return outcome
-    far = read_answer(offer, events.answer.sdp)
+    try:
+        far = read_answer(offer, events.answer.sdp or Sdp(()))
+    except NoCommonCodec:
+        endpoint.perform(stack.hang_up(_LEG, clock.now()))
+        outcome.failed = "answered without audio"
+        return outcome
     await session.audio.talk(session.transport, (far.host, far.port), int(far.codec))
     await asyncio.sleep(0.1)  # the last packets are on their way
     endpoint.perform(stack.hang_up(_LEG, clock.now()))

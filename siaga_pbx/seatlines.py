@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -23,6 +23,11 @@ from siaga_pbx.tools import Tools
 
 log = structlog.get_logger(__name__)
 
+FAILURES = ("dispatch-failed", "not-known")
+"""The prompts that say that a feature code has come to nothing."""
+PROMPT_S = 15.0
+"""No prompt is as long: a line that has nothing else to wait for ends by then, whether it could be played or not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Actions:
@@ -32,8 +37,8 @@ class Actions:
     callbacks: Callable[[], list[Record]]
     """The call-back list, read from the database (blocking)."""
     tell: Callable[[told.Event], None]
-    call_of: Callable[[str], str | None]
-    """The call that a seat talks to, or talked to last."""
+    last_call: MutableMapping[str, str]
+    """The call that each seat talks to, or talked to last."""
 
 
 @dataclass(slots=True)
@@ -68,12 +73,20 @@ class SeatLines:
 
     def key(self, leg: Leg, digit: str, source: KeySource) -> None:
         """A key that a call-taker pressed (RFC 4733, or SIP INFO)."""
-        if leg.role is not Role.SEAT:
+        if self._subject(leg) is None:
             return
         keys = self._keys.setdefault(leg.id, FeatureKeys(self.config.dialplan.features))
         self._keyed(leg, keys.press(digit, self._tools.now(), source))
         if keys.deadline is not None:
             self._tools.later(keys.deadline - self._tools.now() + 0.01, lambda: self._expire(leg))
+
+    def _subject(self, leg: Leg) -> str | None:
+        """The call that keys of this leg are about: the seat's, or the lost one whose caller was called back."""
+        if leg.role is Role.SEAT:
+            return leg.call
+        line = self._lines.get(leg.id)
+        answered = line is not None and line.far is not None and line.far.answered
+        return str(line.row["id"]) if line is not None and line.row is not None and answered else None
 
     def _expire(self, leg: Leg) -> None:
         keys = self._keys.get(leg.id)
@@ -81,14 +94,21 @@ class SeatLines:
             self._keyed(leg, keys.expire(self._tools.now()))
 
     def _keyed(self, leg: Leg, result: Keyed[Feature] | None) -> None:
-        if result is None or leg.seat is None:
+        seat, call = leg.seat, self._subject(leg)
+        if result is None or seat is None or call is None:
             return
-        seat, call = leg.seat, leg.call
         if not isinstance(result, Known):
             self._tools.log.step(call, "feature_unknown", {"seat": seat, "dialled": result.dialled})
             return
         self._tools.log.step(call, "feature", {"seat": seat, "dialled": result.feature.dial})
-        self._spawn(self._act(result.feature, seat, call))
+        self._spawn(self._act_in_call(leg, result.feature, seat, call))
+
+    async def _act_in_call(self, leg: Leg, feature: Feature, seat: str, call: str) -> None:
+        """What works does not disturb the talk; what fails is said to the call-taker, who is bridged again after it."""
+        prompt = await self._act(feature, seat, call)
+        if prompt in FAILURES:
+            self._tools.log.step(call, "feature_failed", {"seat": seat, "dialled": feature.dial})
+            self._tools.media.play(leg.id, (prompt,))
 
     def forget(self, leg: Leg) -> None:
         """The seat's leg is over."""
@@ -127,11 +147,18 @@ class SeatLines:
         if feature.action == "callback":
             await self._call_back(line)
             return
-        call = self._actions.call_of(line.seat)
-        self._say_and_end(line, await self._act(feature, line.seat, call))
+        self._say_and_end(line, await self._act(feature, line.seat, self._actions.last_call.get(line.seat)))
 
     async def _act(self, feature: Feature, seat: str, call: str | None) -> str:
         """Do what a feature code asks; the prompt that says what came of it."""
+        try:
+            return await self._done(feature, seat, call)
+        except Exception:
+            self._tools.metrics.internal_errors.labels("feature").inc()
+            log.exception("a feature code failed", seat=seat, dialled=feature.dial)
+            return "dispatch-failed" if feature.action == "dispatch" else "not-known"
+
+    async def _done(self, feature: Feature, seat: str, call: str | None) -> str:
         match feature.action:
             case "pause":
                 self._actions.tell(told.SeatPaused(seat, feature.reason))
@@ -149,14 +176,17 @@ class SeatLines:
         return "not-known"
 
     def _say_and_end(self, line: Line, prompt: str) -> None:
-        """`played` hangs up when the prompt is through."""
+        """`played` hangs up when the prompt is through; no worker that failed may keep the seat from its next call."""
         self._tools.media.play(line.leg.id, (prompt,))
+        self._tools.later(PROMPT_S, lambda: self.played(line.leg))
 
     def played(self, leg: Leg) -> None:
-        """A prompt is through. A line that waits for nothing else ends with it."""
+        """A prompt is through. A line that waits for nothing else ends with it; a talk goes on."""
         line = self._lines.get(leg.id)
         if line is not None and line.far is None:
             self._hang_up(leg)
+        elif line is not None and line.far is not None and line.far.answered:
+            self._bridge(line, line.far)
 
     # --- calling back -------------------------------------------------------------------------------------------------
 
@@ -202,10 +232,15 @@ class SeatLines:
         if line is None or line.row is None or not agree(self._tools, leg, event.sdp):
             self._hang_up(leg)
             return
-        self._tools.media.bridge(line.leg.id, leg.id)
+        self._bridge(line, leg)
+        self._actions.last_call[line.seat] = str(line.row["id"])
         for row in (line.row, *line.others):
             self._tools.log.callback(str(row["id"]), "called", line.seat, None)
             self._attempts.pop(str(row["id"]), None)
+
+    def _bridge(self, line: Line, far: Leg) -> None:
+        self._tools.media.bridge(line.leg.id, far.id)
+        self._tools.media.relay_events(line.leg.id, False)  # feature codes are not for the caller's ear
 
     def _leg_over(self, event: sip.Failed | sip.Ended, leg: Leg) -> None:
         """One side is gone: so the other goes. A call back that was not answered stays on the list."""
@@ -217,7 +252,8 @@ class SeatLines:
             del self._lines[leg.id]
             if line.far is not None:
                 self._hang_up(line.far)
-            self._actions.tell(told.SeatIdle(line.seat))
+            if all(other.seat != line.seat for other in self._lines.values()):
+                self._actions.tell(told.SeatIdle(line.seat))
             return
         if isinstance(event, sip.Failed) and line.row is not None:
             self._tools.log.step(str(line.row["id"]), "callback_failed", {"seat": line.seat, "status": event.status})
@@ -233,9 +269,9 @@ class SeatLines:
     def _spawn(self, work: Coroutine[None, None, object]) -> None:
         task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._finished)
 
-    def _done(self, task: asyncio.Task[object]) -> None:
+    def _finished(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a feature code failed", exc_info=error)

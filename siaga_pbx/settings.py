@@ -10,6 +10,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from phonenumbers import SUPPORTED_REGIONS
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from siaga_pbx.sip.errors import RemoteError
+from siaga_pbx.sip.uri import Uri
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -69,6 +72,23 @@ def _escalation(step: str) -> str:
     return step
 
 
+def _dialable(value: str) -> str:
+    """What calls are made to must be readable when the file is, not when somebody waits."""
+    try:
+        uri = Uri.parse(value)
+    except RemoteError as error:
+        raise ValueError(value) from error
+    if uri.scheme not in ("sip", "sips", "tel") or uri.opaque is not None:
+        raise ValueError(value)
+    return value
+
+
+def _hop(value: str) -> str:
+    if Uri.parse(_dialable(value)).scheme == "tel":
+        raise ValueError(value)
+    return value
+
+
 def _database(value: str) -> str:
     if not (value.startswith("sqlite:///") and len(value) > len("sqlite:///")):
         raise ValueError(value)
@@ -81,7 +101,8 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
 OptionalText = Annotated[str | None, BeforeValidator(_none_if_empty)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
-SipTarget = Annotated[str, Field(pattern=r"^(sips?|tel):\S+$")]
+SipTarget = Annotated[str, AfterValidator(_dialable)]
+SipHop = Annotated[str, AfterValidator(_hop)]
 Algorithms = Annotated[tuple[Literal["md5", "sha-256"], ...], Field(min_length=1)]
 _ADVERTISE = "an IP address that the peer reaches us at"
 _ALGORITHMS = '["md5"], ["md5", "sha-256"] or ["sha-256"]'
@@ -131,7 +152,7 @@ class Trunk(Section):
         ("p-asserted-identity", "from"),
         description="a list of p-asserted-identity, from, remote-party-id, p-preferred-identity, diversion",
     )
-    health_uri: Annotated[SipTarget | None, BeforeValidator(_none_if_empty)] = Field(
+    health_uri: Annotated[SipHop | None, BeforeValidator(_none_if_empty)] = Field(
         None, description="a sip: URI that answers OPTIONS"
     )
     marks: tuple[Mark, ...] = Field((), description='a list of { header = "...", contains = "...", class = "..." }')
@@ -139,7 +160,7 @@ class Trunk(Section):
     listen: Annotated[Listen | None, BeforeValidator(_listen)] = Field(
         None, description="udp://, tcp:// or tls:// ADDRESS:PORT"
     )
-    outbound: Annotated[SipTarget | None, BeforeValidator(_none_if_empty)] = Field(
+    outbound: Annotated[SipHop | None, BeforeValidator(_none_if_empty)] = Field(
         None, description="a sip: URI that outgoing calls are sent to"
     )
     username: OptionalText = Field(None, description="the name for the carrier's digest challenge")

@@ -63,6 +63,11 @@ class Switch:
 
     def tell(self, event: told.Event) -> None:
         """Hand the queue an event and carry its commands out. One at a time: what a command causes comes after it."""
+        match event:
+            case told.SeatPaused(seat=seat, reason=reason):
+                self._tools.log.seat(seat, "paused", {"reason": reason})
+            case told.SeatReady(seat=seat):
+                self._tools.log.seat(seat, "ready")
         self._told.append(event)
         if self._telling:
             return
@@ -116,9 +121,16 @@ class Switch:
         self.carry_out(self._tools.queue.audit(seats, callers, self._tools.now()))
 
     def hang_up_all(self) -> None:
-        """The daemon stops for good: every leg gets its BYE, CANCEL or final response."""
-        for leg in self._tools.legs:
-            self._tools.perform(self._tools.stack.hang_up(leg.id, self._tools.now(), STOPPING))
+        """The daemon stops for good: every leg gets its BYE, CANCEL or final response.
+
+        All callers first and at once, or the queue would offer those who still wait to the seats that become free.
+        """
+        self._hang_up(leg for leg in self._tools.legs if leg.role is Role.CALLER)
+        self._hang_up(self._tools.legs)
+
+    def _hang_up(self, legs: Iterable[Leg]) -> None:
+        stack, now = self._tools.stack, self._tools.now()
+        self._tools.perform([output for leg in legs for output in stack.hang_up(leg.id, now, STOPPING)])
 
     def _seat_changed(self, command: does.SeatChanged) -> None:
         data = {"old": command.old.value, "new": command.new.value, "cause": command.cause.value}
@@ -155,8 +167,7 @@ class Switch:
             case sip.Confirmed() | sip.Reanswered():
                 self._confirmed(event, leg)
             case sip.Unacknowledged():
-                # The call stays: as long as its audio comes somebody is there.
-                self._tools.log.step(leg.call, "unacknowledged", {"leg": leg.role.value})
+                self._unacknowledged(leg)
             case sip.Noted():
                 self._tools.log.step(leg.call, event.kind, {"detail": event.detail, "leg": leg.role.value})
 
@@ -164,6 +175,12 @@ class Switch:
         """The answer to an offer of ours, in the ACK (late offer) or in the 200 to a re-INVITE."""
         if leg.ours is not None and not agree(self._tools, leg, event.sdp):
             self._tools.log.step(leg.call, "no_common_codec", {"leg": leg.role.value})
+
+    def _unacknowledged(self, leg: Leg) -> None:
+        """The call stays: as long as its audio comes somebody is there. None can if the ACK was to say where from."""
+        self._tools.log.step(leg.call, "unacknowledged", {"leg": leg.role.value})
+        if leg.remote is None:
+            self._tools.perform(self._tools.stack.check(leg.id, self._tools.now()))
 
     def _ended(self, event: sip.Ended, leg: Leg) -> None:
         if leg.role not in (Role.CALLER, Role.TEST):

@@ -98,6 +98,12 @@ class Takers:
         # What a call-taker keys is for us (feature codes), never for the caller's ear.
         self._tools.media.relay_events(leg.id, leg.role is not Role.SEAT)
 
+    def played(self, leg: Leg) -> None:
+        """What a call-taker had to be told within the call is said: back to the caller."""
+        caller = self._callers.live.get(leg.call)
+        if caller is not None and caller.connected == leg.seat and caller.seats.get(caller.connected or "") is leg:
+            self._bridge(caller, leg)
+
     def missed(self, command: does.SeatMissed) -> None:
         """A seat did not take the call."""
         self._tools.metrics.seat_missed.inc()

@@ -20,8 +20,8 @@ from siaga_pbx.records.times import parse_utc
 Record: TypeAlias = dict[str, object]
 Query: TypeAlias = Select[*tuple[object, ...]]
 
-# Who hung up before anybody spoke, and who was lost in a crash of ours.
-LOST_OUTCOMES = ("abandoned", "interrupted")
+# Who hung up before anybody spoke, and who was lost by a fault or in a crash of ours.
+LOST_OUTCOMES = ("abandoned", "failed", "interrupted")
 
 _JSON_COLUMNS = ("data", "message", "flow")
 _ID_LEAD_MS = 60_000  # an event's id may be made this long before its time; then `since` still finds it

@@ -171,6 +171,10 @@ class Stack:
             self._offers.refuse(found, status, now)
         return self._core.take()
 
+    def lives(self, leg: LegId) -> bool:
+        """Whether its Ended or Failed is still to come."""
+        return leg in self._core.legs
+
     def check(self, leg: LegId, now: float) -> list[Output]:
         """In-dialog OPTIONS: Checked, or Ended(by fault) on 481, 408 or silence."""
         if (found := self._core.legs.get(leg)) is not None:

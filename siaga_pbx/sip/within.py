@@ -113,10 +113,11 @@ def unsupported(request: Request, source: Source) -> str:
 
 
 def _is_own(leg: Leg, flow: Flow, source: Source) -> bool:
-    """Whether a packet comes from the leg's own trunk, or from its own seat or address."""
-    if isinstance(leg.peer, Trunk):
-        return source == leg.peer
-    if isinstance(leg.peer, Seat) and source == leg.peer:
+    """Whether a packet comes from the leg's own trunk, or from its own seat or address.
+
+    The address holds for a trunk too: one that a reload took away still refreshes the calls that it has.
+    """
+    if isinstance(leg.peer, Trunk | Seat) and source == leg.peer:
         return True
     if leg.peer is None and isinstance(source, Trunk):
         return True  # a call of ours to a name, which only the shell has resolved

@@ -1,0 +1,349 @@
+"""The daemon's parts from the stack to the record in virtual time: real stack, queue, switch, lines, hub and store.
+
+Only the media worker is paper: its client answers as a worker with ports would, and writes down what it was asked.
+"""
+
+import asyncio
+import shutil
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+from prometheus_client import CollectorRegistry
+
+from siaga_pbx.alarms import Alarms
+from siaga_pbx.call.queue import Queue
+from siaga_pbx.calllog import CallLog
+from siaga_pbx.config import Config, QueueSettings, load
+from siaga_pbx.hub import Hub
+from siaga_pbx.legs import LegBook
+from siaga_pbx.media import protocol as media
+from siaga_pbx.media.client import MediaClient
+from siaga_pbx.media.events import LocalMedia
+from siaga_pbx.metrics import Metrics
+from siaga_pbx.records.reader import Reader, Record
+from siaga_pbx.records.store import Store
+from siaga_pbx.records.times import utc_text
+from siaga_pbx.seatlines import Actions, SeatLines
+from siaga_pbx.sip.events import Output, Send
+from siaga_pbx.sip.flow import Flow
+from siaga_pbx.sip.message import Request, Response, parse
+from siaga_pbx.sip.sdp import LocalAudio, Sdp, make_answer, make_offer
+from siaga_pbx.switch import Switch
+from siaga_pbx.tools import Tools
+from tests.flows.bench import SEAT, TRUNK, US, Bench, Peer, register
+
+SEAT_2 = Flow("udp", US, ("203.0.113.6", 5062))
+EPOCH = 1_795_478_400.0
+
+_FILE = """
+[centre]
+id = "cirebon"
+dialplan = "dialplan.toml"
+[sip]
+listen = ["udp://192.0.2.10:5060"]
+domain = "siaga.local"
+[[trunk]]
+id = "telkomsel"
+addresses = ["198.51.100.0/25"]
+outbound = "sip:198.51.100.1"
+health_uri = "sip:198.51.100.1"
+[queue]
+wrap_up_s = 0
+[[seat]]
+id = "101"
+password = "rahasia"
+[[seat]]
+id = "102"
+password = "sangat-rahasia"
+[records]
+database = "sqlite:///siaga.db"
+keep_calls_days = 1
+keep_recordings_days = 1
+[mqtt]
+broker = "mqtt://127.0.0.1:1883"
+"""
+_DIALPLAN = """
+[[route]]
+match = ["112"]
+action = "queue"
+[[route]]
+match = ["urn:service:test.sos"]
+action = "test-call"
+[[feature]]
+dial = "*8"
+action = "pause"
+reason = "istirahat"
+[[feature]]
+dial = "*9"
+action = "ready"
+[[feature]]
+dial = "*5"
+action = "callback"
+[[feature]]
+dial = "*1"
+action = "dispatch"
+category = "fire"
+[[category]]
+id = "fire"
+name = "Kebakaran"
+agencies = ["damkar"]
+"""
+_AGENCY = '[[agency]]\nid = "damkar"\n'
+
+
+@cache
+def _template() -> Path:
+    """A folder with a configuration and a migrated database, made once and copied."""
+    folder = Path(mkdtemp(prefix="siaga-"))
+    (folder / "siaga.toml").write_text(_FILE + _AGENCY)
+    (folder / "dialplan.toml").write_text(_DIALPLAN)
+    store = Store(f"sqlite:///{folder / 'siaga.db'}", node="cirebon")
+    store.open()
+    store.close()
+    return folder
+
+
+class PaperMedia(MediaClient):
+    """`asked` has every command in order; `ports` is how many legs may still be opened."""
+
+    def __init__(self) -> None:
+        self.ports = 1000
+        self.opened: list[str] = []
+        self.asked: list[tuple[object, ...]] = []
+        self.remotes: dict[str, media.Remote] = {}
+
+    def open(self, call: str, leg: str, side: media.Side, peer: str | None = None) -> LocalMedia | None:
+        if self.ports == 0:
+            return None
+        self.ports -= 1
+        self.opened.append(leg)
+        return LocalMedia("192.0.2.10", 30000 + 2 * self.ports)
+
+    def connect(self, leg: str, remote: media.Remote) -> None:
+        self.remotes[leg] = remote
+
+    def play(self, leg: str, once: tuple[str, ...], then_loop: tuple[str, ...] = ()) -> None:
+        self.asked.append(("play", leg, *once, *then_loop))
+
+    def bridge(self, leg_a: str, leg_b: str) -> None:
+        self.asked.append(("bridge", leg_a, leg_b))
+
+    def relay_events(self, leg: str, on: bool) -> None:
+        self.asked.append(("relay_events", leg, on))
+
+    def echo(self, leg: str) -> None:
+        self.asked.append(("echo", leg))
+
+    def record(self, call: str, path: Path) -> None:
+        self.asked.append(("record", call))
+
+    def close(self, leg: str) -> None:
+        self.opened.remove(leg)  # fails for a leg that is closed twice
+        self.ports += 1
+
+
+@dataclass
+class _Later:
+    at: float
+    act: Callable[[], None]
+
+    def cancel(self) -> None:
+        self.act = _nothing
+
+
+def _nothing() -> None:
+    return
+
+
+@dataclass
+class Centre(Bench):
+    """A centre in a folder of its own. `queue` changes its [queue]."""
+
+    folder: Path = field(default_factory=lambda: Path(mkdtemp(prefix="siaga-")))
+    queue: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._outputs: deque[Output] = deque()
+        self._performing = False
+        for file in _template().iterdir():
+            if not (self.folder / file.name).exists():
+                shutil.copy(file, self.folder)
+        config = load(self.folder / "siaga.toml")
+        settings = QueueSettings.model_validate(config.queue.model_dump() | self.queue)
+        self.config: Config = config.model_copy(update={"queue": settings})
+        self.store = Store(self.config.records.database, node="cirebon", now=self.utc)
+        self.store.open()
+        self.reader = Reader(self.config.records.database)
+        self.metrics = Metrics(CollectorRegistry())
+        self.alarms = Alarms(self.store, self.utc, self.metrics.alarm_active)
+        self.media = PaperMedia()
+        self.later: list[_Later] = []
+        self.dispatched: list[tuple[str, str, str]] = []
+        self.dispatch_works = True
+        networks = {trunk.id: trunk.media_addresses or trunk.addresses for trunk in self.config.trunks}
+        self.tools = Tools(
+            stack=self.stack,
+            perform=self.do,
+            queue=Queue(self.config.queue, self.config.seats),
+            media=self.media,
+            legs=LegBook(self.media, lambda trunk: networks.get(trunk, ())),
+            log=CallLog(self.store, self.utc, "cirebon"),
+            alarms=self.alarms,
+            metrics=self.metrics,
+            now=lambda: self.now,
+            epoch=lambda: EPOCH + self.now,
+            later=self._later,
+        )
+        self.switch = Switch(self.config, self.tools)
+        actions = Actions(self._dispatch, self.reader.callbacks, self.switch.tell, self.switch.takers.last_call)
+        self.lines = SeatLines(self.config, self.tools, actions)
+        self.hub = Hub(self.config, self.tools, self.switch, self.lines, self.store)
+        self.switch.carry_out(self.tools.queue.start(self.now))
+
+    async def _dispatch(self, call: str, category: str, seat: str) -> bool:
+        self.dispatched.append((call, category, seat))
+        return self.dispatch_works
+
+    def utc(self) -> str:
+        return utc_text(EPOCH + self.now)
+
+    def _later(self, delay: float, act: Callable[[], None]) -> _Later:
+        later = _Later(self.now + delay, act)
+        self.later.append(later)
+        return later
+
+    def do(self, outputs: list[Output]) -> None:
+        """As the endpoint does it: what an event causes comes after what is being carried out."""
+        self._outputs.extend(outputs)
+        if self._performing:
+            return
+        self._performing = True
+        while self._outputs:
+            output = self._outputs.popleft()
+            if isinstance(output, Send):
+                self.sent.append((output.target, parse(output.data)))
+            else:
+                self.hub.on_sip(output)
+        self._performing = False
+
+    def advance(self, seconds: float) -> None:
+        until = self.now + seconds
+        while (at := min(self._deadlines(), default=until + 1)) <= until:
+            self.now = max(self.now, at)
+            due = [later for later in self.later if later.at <= self.now]
+            self.later = [later for later in self.later if later.at > self.now]
+            for later in due:
+                later.act()
+            self.do(self.stack.handle_timer(self.now))
+        self.now = until
+
+    def _deadlines(self) -> list[float]:
+        deadline = self.stack.next_deadline()
+        return [later.at for later in self.later] + ([deadline] if deadline is not None else [])
+
+    # What came out
+
+    def sent_request(self, method: str) -> Request:
+        """The last request of that method; all that was sent before is forgotten."""
+        found = [m for _, m in self.sent if isinstance(m, Request) and m.method == method]
+        assert found, self.summary()
+        self.sent.clear()
+        return found[-1]
+
+    def sent_response(self, status: int) -> Response:
+        """The same of a response."""
+        found = [m for _, m in self.sent if isinstance(m, Response) and m.status == status]
+        assert found, self.summary()
+        self.sent.clear()
+        return found[-1]
+
+    def row(self) -> Record:
+        """The record of the call that came last."""
+        assert self.store.flush()
+        return self.reader.calls()[-1]
+
+    def kinds(self) -> list[str]:
+        """What happened in that call, in order."""
+        return [str(event["kind"]) for event in self.reader.events(call_id=str(self.row()["id"]))]
+
+    def seat_states(self) -> dict[str, str]:
+        return {seat.seat: seat.state.value for seat in self.tools.queue.view().seats}
+
+    def is_idle(self) -> bool:
+        """No leg, no port and no caller is left anywhere."""
+        core = self.stack._core
+        left = len(core.legs) + len(core.dialogs) + len(core.table)
+        return not (left or len(self.tools.legs) or self.media.opened or len(self.switch.callers))
+
+    def close(self) -> None:
+        self.store.close()
+        self.reader.close()
+
+    # Peers
+
+    def seat(self, name: str = "101", flow: Flow = SEAT) -> "Phone":
+        password = {"101": "rahasia", "102": "sangat-rahasia"}[name]
+        assert register(self, flow, name, password).status == 200
+        self.sent.clear()
+        return Phone(self, flow, user=name, tag=f"seat-{name}")
+
+    def caller(self, call_id: str = "call-1", user: str = "62811222333") -> "Phone":
+        return Phone(self, TRUNK, user=user, call_id=call_id, tag=f"tag-{call_id}")
+
+
+@dataclass
+class Phone(Peer):
+    """A peer that calls, answers and hangs up."""
+
+    bench: Centre
+
+    @property
+    def audio(self) -> Sdp:
+        return make_offer(LocalAudio(self.flow.remote[0], 40000, 1, 1))
+
+    def call(self, uri: str = "sip:112@192.0.2.10", *, offer: bool = True, sdp: Sdp | None = None) -> None:
+        self.invite = self.request("INVITE", uri, sdp=(sdp or self.audio) if offer else None)
+        self.send(self.invite)
+
+    def ok(self) -> Response:
+        """Our 200, acknowledged."""
+        response = self.bench.sent_response(200)
+        self.our_tag = response.to.tag or ""
+        self.ack()
+        return response
+
+    def take(self) -> Request:
+        """Takes the call that rings here."""
+        invite = self.bench.sent_request("INVITE")
+        self.answer(invite, 200, make_answer(Sdp.parse(invite.body), LocalAudio(self.flow.remote[0], 40000, 1, 1))[0])
+        return invite
+
+    def reinvite(self, sdp: Sdp | None) -> Sdp:
+        """A re-INVITE; what we say to it."""
+        self.send(self.request("INVITE", sdp=sdp))
+        response = self.bench.sent_response(200)
+        self.ack()
+        return Sdp.parse(response.body)
+
+    def bye(self) -> None:
+        self.send(self.request("BYE"))
+
+    def said_ok(self, request: Request) -> None:
+        self.answer(request, 200)
+
+
+def run(work: Callable[[], object]) -> None:
+    """Run what starts tasks (feature codes) on a loop until the tasks are through."""
+
+    async def main() -> None:
+        work()
+        for _ in range(3):
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.gather(*tasks)
+
+    asyncio.run(main())
