@@ -125,10 +125,6 @@ class Daemon:
                 "sip": new.sip.model_copy(update={name: getattr(old.sip, name) for name in _SIP_AT_START}),
             }
         )
-        try:
-            self.parts.endpoint.reload_certificate()
-        except OSError as error:
-            log.error("the certificate stays as it was", why=str(error))
         self.parts.configure(new)
         try:
             await self.parts.dispatcher.configure(new)

@@ -28,15 +28,17 @@ from siaga_pbx.records.reader import Reader, Record
 from siaga_pbx.records.store import Store
 from siaga_pbx.records.times import utc_text
 from siaga_pbx.seatlines import Actions, SeatLines
+from siaga_pbx.sip.digest import Challenge
 from siaga_pbx.sip.events import Output, Send
 from siaga_pbx.sip.flow import Flow
 from siaga_pbx.sip.message import Request, Response, parse
 from siaga_pbx.sip.sdp import LocalAudio, Sdp, make_answer, make_offer
 from siaga_pbx.switch import Switch
 from siaga_pbx.tools import Tools
-from tests.flows.bench import SEAT, TRUNK, US, Bench, Peer, register
+from tests.flows.bench import SEAT, TRUNK, US, Bench, Peer, credentials, register
 
 SEAT_2 = Flow("udp", US, ("203.0.113.6", 5062))
+PASSWORDS = {"101": "rahasia", "102": "sangat-rahasia"}
 EPOCH = 1_795_478_400.0
 
 _FILE = """
@@ -287,8 +289,7 @@ class Centre(Bench):
     # Peers
 
     def seat(self, name: str = "101", flow: Flow = SEAT) -> "Phone":
-        password = {"101": "rahasia", "102": "sangat-rahasia"}[name]
-        assert register(self, flow, name, password).status == 200
+        assert register(self, flow, name, PASSWORDS[name]).status == 200
         self.sent.clear()
         return Phone(self, flow, user=name, tag=f"seat-{name}")
 
@@ -316,6 +317,16 @@ class Phone(Peer):
         self.our_tag = response.to.tag or ""
         self.ack()
         return response
+
+    def dial(self, code: str) -> None:
+        """A seat dials: our challenge, its answer."""
+        uri = f"sip:{code}@siaga.local"
+        self.send(self.request("INVITE", uri, sdp=self.audio))
+        refusal = self.bench.sent_response(407)
+        self.ack(branch=f"z9hG4bK-{self.call_id}-{self.tag}-{self.branches}")
+        challenge = Challenge.parse(refusal.headers.get("Proxy-Authenticate") or "")
+        answer = credentials(challenge, "INVITE", uri, self.user, PASSWORDS[self.user])
+        self.send(self.request("INVITE", uri, sdp=self.audio, headers=(("Proxy-Authorization", str(answer)),)))
 
     def take(self) -> Request:
         """Takes the call that rings here."""
