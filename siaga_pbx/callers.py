@@ -187,12 +187,8 @@ class Callers:
         if caller.queued:
             self._tell(told.CallerGone(caller.id, by))
             return
-        outcome = does.Outcome.ABANDONED
-        if caller.leg.role is Role.TEST:
-            outcome = does.Outcome.TEST
-        elif caller.status == 488:
-            outcome = does.Outcome.FAILED
-        self._close(caller, outcome, by, None)
+        outcome = does.Outcome.ABANDONED if by is told.EndedBy.CALLER else does.Outcome.FAILED
+        self._close(caller, does.Outcome.TEST if caller.leg.role is Role.TEST else outcome, by, None)
 
     def over(self, command: does.CallOver) -> None:
         """The queue has let go of the call."""

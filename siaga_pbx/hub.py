@@ -239,7 +239,8 @@ class Hub:
     def _recorded(self, event: media.Recorded) -> None:
         data = {"seconds": round(event.seconds, 3), "sha256": event.sha256, "lost_ms": event.lost_ms}
         self._tools.log.step(event.call, "recorded", data)
-        self._tools.alarms.set("recording_failed", False)
+        if not event.lost_ms:
+            self._tools.alarms.set("recording_failed", False)
 
     def _record_failed(self, event: media.RecordFailed) -> None:
         self._tools.log.step(event.call, "record_failed", {"reason": event.reason})

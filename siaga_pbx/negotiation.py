@@ -16,8 +16,16 @@ def agree(tools: Tools, leg: Leg, answer: Sdp | None) -> bool:
     return agreed
 
 
+def seat_address(tools: Tools, seat: str) -> str | None:
+    """Where a seat's phone is now: it may have moved to another network since its call began."""
+    binding = tools.stack.binding(seat)
+    return binding.source.remote[0] if binding is not None else None
+
+
 def reoffered(tools: Tools, leg: Leg, offer: Sdp | None) -> None:
     """A re-INVITE or UPDATE: a refresh, a hold, a new address. Answered at once."""
+    if leg.seat is not None:
+        leg.peer = seat_address(tools, leg.seat) or leg.peer
     try:
         ours = leg.reply(offer)
     except NoCommonCodec:

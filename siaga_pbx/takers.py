@@ -9,7 +9,7 @@ from siaga_pbx.call import events as told
 from siaga_pbx.callers import Callers, who_ended
 from siaga_pbx.config import Config
 from siaga_pbx.legs import Caller, Leg, Role
-from siaga_pbx.negotiation import agree
+from siaga_pbx.negotiation import agree, seat_address
 from siaga_pbx.outbound import dial, hop_address, outbound_trunk
 from siaga_pbx.records.ids import new_id
 from siaga_pbx.sip import events as sip
@@ -41,7 +41,7 @@ class Takers:
         tools = self._tools
         caller = self._callers.live[command.call]
         seat = command.seat
-        leg = Leg(new_id(), Role.SEAT, caller.id, seat=seat, peer=self._address_of(seat))
+        leg = Leg(new_id(), Role.SEAT, caller.id, seat=seat, peer=seat_address(tools, seat))
         if not tools.legs.open(leg):
             tools.later(NO_PORT_RETRY_S, lambda: self._tell(told.SeatFailed(caller.id, seat, 503)))
             return
@@ -51,10 +51,6 @@ class Takers:
         caller.offered = True
         tools.log.step(caller.id, "offered", {"seat": seat}, stamp=stamp)
         tools.perform(tools.stack.invite_seat(leg.id, seat, self._shown(caller), leg.offer(), tools.now(), _HEADERS))
-
-    def _address_of(self, seat: str) -> str | None:
-        binding = self._tools.stack.binding(seat)
-        return binding.source.remote[0] if binding is not None else None
 
     def _shown(self, caller: Caller) -> NameAddr:
         """What the call-taker's phone shows: the number, or in words why there is none."""

@@ -92,6 +92,34 @@ def test_a_caller_hears_ringing_until_there_is_audio_again(centre: Centre) -> No
     assert centre.seat_states()["101"] == "talking"
 
 
+def test_a_caller_who_heard_ringing_only_is_on_record_as_what_became_of_them(centre: Centre) -> None:
+    centre.media.ports = 0
+    first, second = centre.caller("first"), centre.caller("second")
+    first.call()
+    second.call()
+    first.send(first.request("CANCEL", branch=first.invite.via.branch))
+    assert centre.row()["outcome"] is None
+    centre.switch.hang_up_all()
+    assert centre.store.flush()
+    assert [(row["outcome"], row["ended_by"]) for row in centre.reader.calls()] == [
+        ("abandoned", "caller"),
+        ("failed", "system"),
+    ]
+    centre.media.ports = 2
+    centre.switch.callers.media_is_back()
+    assert not centre.media.opened
+
+
+def test_a_phone_that_moved_to_another_network_is_heard_from_there(centre: Centre) -> None:
+    """Behind NAT its SDP names an address that we never see: its audio comes from where its SIP does now."""
+    _, seat = talking(centre)
+    leg = next(leg for leg in centre.tools.legs if leg.seat == "101")
+    moved = Phone(centre, centre.seat("101", SEAT_2).flow, user="101", tag=seat.tag, cseq=seat.cseq)
+    moved.call_id, moved.our_tag = seat.call_id, seat.our_tag
+    moved.reinvite(make_offer(LocalAudio("10.0.0.7", 40000, 1, 2)))
+    assert [str(network) for network in centre.media.remotes[leg.id].accept] == ["203.0.113.6/32"]
+
+
 def test_a_seat_without_a_port_costs_a_miss_and_no_seat(centre: Centre) -> None:
     centre.media.ports = 1
     centre.seat()
