@@ -2,9 +2,10 @@
 
 import asyncio
 import signal
+import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 from siaga_pbx.config import load
@@ -87,6 +88,9 @@ def test_an_answer_that_the_broker_forgot_is_given_again(tmp_path: Path) -> None
         await until(lambda: station.book.unsent is None)
         await broker.stop()
         await broker.start()
+        await until(lambda: station.connected)
+        # What the broker acknowledges after this, it acknowledges after the answer; and it has nobody to give that to.
+        await station._bus.publish(Outgoing(f"{PREFIX}/presence/damkar", station._presence(True), retain=True))
         centre = await stack.enter_async_context(centre_at(config))
         await until(lambda: ("damkar", "accepted") in centre.told.states)
 
@@ -273,6 +277,56 @@ def test_a_centre_that_is_killed_right_after_its_receipt_delivers_at_its_next_st
         await until(lambda: centre.dispatcher.pending == 0 and station.book.entries)
         assert [entry.message.dispatch_id for entry in station.book.entries] == output[-1:]
         assert not verify(centre.config.records.database)
+
+    run(scenario)
+
+
+_TELLING = """
+import asyncio, sys
+from pathlib import Path
+from siaga_pbx.dispatch.order import Order
+from tests.dispatch_centre import centre_at, until
+
+async def main() -> None:
+    async with centre_at(Path(sys.argv[1])) as centre:
+        receipt = await centre.dispatcher.dispatch(Order(centre.call(), "fire"))
+        for state in ("received", "accepted"):
+            await until(lambda: ("damkar", state) in centre.told.states)
+            print(state, receipt.dispatch_ids[0], flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_an_answer_that_is_not_on_the_disk_yet_is_not_acknowledged_to_the_broker(tmp_path: Path) -> None:
+    """The centre is killed when it knows of the acceptance and has not written it; the broker gives it again."""
+
+    async def scenario(stack: AsyncExitStack) -> None:
+        broker = mosquitto(tmp_path)
+        await broker.start()
+        stack.push_async_callback(broker.stop)
+        config = write_config(tmp_path, broker.url)
+        station = await stack.enter_async_context(agency_at(write_config(tmp_path, broker.url, user="damkar")))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _TELLING, str(config)),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        assert process.stdout is not None
+        lines = process.stdout
+        id = (await anext(line async for line in lines if line.startswith(b"received"))).decode().split()[1]
+        await until(lambda: station.book.unsent is None)
+        with closing(sqlite3.connect(tmp_path / "siaga.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            station.enter(id, State.ACCEPTED)
+            await anext(line async for line in lines if line.startswith(b"accepted"))
+            await until(lambda: station.book.unsent is None)
+            process.kill()
+            await process.communicate()
+        centre = await stack.enter_async_context(centre_at(config))
+        await until(lambda: ("damkar", "accepted") in centre.told.states)
+        assert centre.dispatch(id)["state"] == "accepted"
 
     run(scenario)
 

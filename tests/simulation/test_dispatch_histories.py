@@ -37,7 +37,7 @@ EPOCH = 1_795_000_000.0
 TROUBLE_S = 600.0
 END_S = 6 * 3600.0
 PLAN = Plan(60.0, 900.0, ("resend", "agency:bpbd", "call:tel:113"))
-SEEDS = range(2000)
+SEEDS = range(1500)
 
 
 class World:
