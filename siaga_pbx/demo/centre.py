@@ -141,7 +141,8 @@ class Centre:
         return {one["id"] for one in self.get("/api/v1/status")["agencies"] if one["online"]}
 
     def start_daemon(self) -> None:
-        """The daemon alone, as configured."""
+        """The daemon alone, as configured; again after it ended or was killed."""
+        self._processes = [process for process in self._processes if process.poll() is None]
         self.daemon = self._spawn("daemon", "run", "--config", str(self.config))
         self._wait("the daemon", self._ready)
 
@@ -193,7 +194,7 @@ class Centre:
         deadline = monotonic() + _START_S
         while not there():
             for process in self._processes:
-                if process.poll() not in (None, -signal.SIGKILL):
+                if process.poll() is not None:
                     raise DemoFailed(f"{self._logs[process.pid].stem} ended:\n{_tail(self._logs[process.pid])}")
             if monotonic() > deadline:
                 raise DemoFailed(f"{what} did not start within {_START_S:.0f} s; see {self.folder}")
