@@ -116,12 +116,15 @@ class FollowUp:
         return not self.delivered and not self._given_up
 
     @property
+    def taken(self) -> bool:
+        """Somebody at the agency has accepted."""
+        return self.state in (*_UNDER_WAY, State.ON_SCENE, State.CLEARED)
+
+    @property
     def settled(self) -> bool:
         """Nothing is due and nothing more is expected of anybody."""
-        if not (self.delivered or self._given_up):
-            return False
         done = self.state in (State.CLEARED, State.CANCELLED, State.FAILED)
-        return done or (self.state is State.REJECTED and self.relieved_by_other)
+        return not self.wanted and (done or (self.relieved_by_other and not self.taken))
 
     def next_deadline(self) -> float | None:
         """When to call `handle_timer`."""

@@ -76,10 +76,12 @@ class Outbox:
         return self._incidents.get(incident_id)
 
     def follow(self, incident: Incident, *fresh: Followed) -> None:
-        """Follows an incident with all its dispatches, or `fresh` ones of an incident that is followed already."""
+        """Follows the `fresh` dispatches of an incident; without any, all that it has: they are resumed."""
         self._incidents[incident.id] = incident
         incident.dispatches |= {followed.id: followed for followed in fresh}
         self._dispatches |= incident.dispatches
+        for followed in fresh:
+            self._hooks.on_state(followed.agency, str(State.PENDING))
         for followed in fresh or tuple(incident.dispatches.values()):
             self.carry_out(followed, followed.followup.start(self._clock.now()))
 
@@ -119,7 +121,7 @@ class Outbox:
             if isinstance(output, Call):
                 step = f"call:{output.target}"
                 self.not_carried_out(followed, step, "this version of the daemon makes no voice calls")
-        if followed.followup.state in (State.ACCEPTED, State.EN_ROUTE, State.ON_SCENE, State.CLEARED):
+        if followed.followup.taken:
             self._relieve(followed)
         self._schedule(followed)
         if outputs:
@@ -216,7 +218,7 @@ class Outbox:
         """Those in whose stead it was engaged need nobody else; and those in whose stead they were, in turn."""
         for relieved_id in followed.relieves:
             relieved = self.get(relieved_id)
-            if relieved is None or relieved.followup.relieved_by_other:
+            if relieved is None or relieved.followup.relieved_by_other or relieved.followup.taken:
                 continue
             outputs = relieved.followup.relieved(self._clock.now())
             self._store.write([event_of(relieved, self._clock.utc(), RELIEVED, {"by": followed.id})])

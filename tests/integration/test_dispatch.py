@@ -104,6 +104,8 @@ def test_an_order_reaches_the_agency_and_its_answers_come_back(tmp_path: Path) -
             assert isinstance(answer, dict)
             assert (answer["by"], answer["sequence"], answer["from"]) == ("Regu 1", 1, "received")
             assert [agency for agency, _ in centre.told.accepted] == ["damkar"]
+            counted = ["pending", "published", "received", "accepted", "en_route", "on_scene", "cleared"]
+            assert centre.told.states == [("damkar", state) for state in counted]
             assert (centre.dispatcher.pending, centre.dispatcher.oldest_s, centre.told.alarms) == (0, 0.0, {})
         assert not verify(centre.config.records.database)
 
@@ -378,6 +380,23 @@ def test_an_agency_that_does_not_answer_is_replaced_and_relieved(tmp_path: Path)
                 *("escalated", "engaged", "relieved")
             ]
             assert "dispatch_unanswered" not in centre.told.raised
+
+    run(tmp_path, scenario)
+
+
+def test_two_agencies_that_stand_in_for_each_other_are_each_followed(tmp_path: Path) -> None:
+    async def scenario(where: Place) -> None:
+        file = where.config(escalate='["agency:bpbd", "alarm"]', accept_within_s=0.3)
+        file.write_text(file.read_text().replace('escalate = ["alarm"]', 'escalate = ["agency:damkar", "alarm"]'))
+        async with centre_at(file) as centre, agency_at(where.config("damkar")) as damkar:
+            (id,) = (await centre.dispatcher.dispatch(Order(centre.call(), "fire"))).dispatch_ids
+            await until(lambda: len(centre.reader.dispatches()) == 2)
+            bpbd = next(str(row["id"]) for row in centre.reader.dispatches() if row["id"] != id)
+            await until(lambda: "engaged" in centre.kinds(bpbd))
+            damkar.enter(id, State.ACCEPTED)
+            await until(lambda: "relieved" in centre.kinds(bpbd))
+            assert "relieved" not in centre.kinds(id), "it has accepted itself: its arrival is waited for"
+            await until(lambda: "dispatch_unanswered" not in centre.told.alarms)
 
     run(tmp_path, scenario)
 

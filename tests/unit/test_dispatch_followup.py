@@ -239,6 +239,16 @@ def test_who_is_relieved_by_another_agency_is_left_alone() -> None:
     assert one.settled
 
 
+def test_who_is_relieved_and_comes_all_the_same_is_followed_to_the_end() -> None:
+    one = received("agency:bpbd")
+    one.relieved(70)
+    assert one.settled
+    one.answered(State.EN_ROUTE, 1, 80)
+    assert not one.settled
+    one.answered(State.CLEARED, 1, 90)
+    assert one.settled
+
+
 def test_a_rejection_can_be_taken_back_and_an_acceptance_too() -> None:
     one = received("alarm")
     one.answered(State.REJECTED, 1, 5)
