@@ -182,24 +182,37 @@ def test_sigterm_drains(centre: Centre) -> None:
 
 
 def test_a_second_sigterm_forces(centre: Centre) -> None:
-    centre.start_daemon()
+    """Everybody is told, also the seat that rings; and a caller who cannot be told is offered to nobody any more."""
+    assert centre.daemon is not None
+    if centre.daemon.poll() is not None:  # the drain before was its end
+        centre.start_daemon()
     daemon = centre.daemon
-    assert daemon is not None
     with (
         registered(centre, "101") as seat,
+        registered(centre, "102") as other,
         carrier(centre) as caller,
+        carrier(centre) as lost,
         Rtp(TRUNK, 90) as mouth,
         Rtp(SEAT, 91) as ear,
     ):
         call, taken = bridged(caller, seat, mouth, ear)
+        waiting = lost.invite(mouth.sdp)
+        waiting.final()
+        lost.deaf = True
+        rung = other.offered()
+        rung.ring()
         daemon.send_signal(signal.SIGTERM)
         until(lambda: httpx.get(f"{centre.url}/-/ready", timeout=5).status_code == 503, "the drain")
         daemon.send_signal(signal.SIGTERM)
         assert 'text="Service stopping"' in call.hung_up()["Reason"]
         taken.hung_up()
+        rung.cancelled()
         assert daemon.wait(20) == 0
-    last = rows_of(centre, "calls")[-1]
-    assert (last["sip_call_id"], last["outcome"], last["ended_by"]) == (call.call_id, "answered", "system")
+        for one in (seat, other):
+            assert one.hears_nothing(lambda message: message.method == "INVITE" and message.status == 0, 0.1)
+    outcomes = {one["sip_call_id"]: (one["outcome"], one["ended_by"]) for one in rows_of(centre, "calls")}
+    assert outcomes[call.call_id] == ("answered", "system")
+    assert outcomes[waiting.call_id] == ("failed", "system")
     assert siaga(centre, "verify-records").returncode == 0
 
 

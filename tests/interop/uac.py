@@ -72,6 +72,8 @@ class Ua:
         self._socket.bind((host, 0))
         self._socket.settimeout(0.1)
         self.host, self.port = self._socket.getsockname()
+        self.deaf = False
+        """Whether it takes no notice of what comes, as a phone that has lost its network."""
         self._unread: list[Message] = []
         self._news = threading.Condition()
         self._answered: dict[tuple[str, str], bytes] = {}
@@ -129,6 +131,8 @@ class Ua:
             try:
                 data = self._socket.recv(65535)
             except (TimeoutError, ConnectionError):
+                continue
+            if self.deaf:
                 continue
             message = Message.read(data)
             if message.status == 0 and not self._is_new(message):
