@@ -72,18 +72,17 @@ class Daemon:
         return self._http.address
 
     async def start(self) -> None:
-        """Raises OSError when an address cannot be bound, StoreInUse and BrokerError; nothing else stops it."""
+        """Raises OSError when an address cannot be bound, StoreInUse and BrokerError; nothing else stops it.
+
+        SIP comes first: while a large database is checked or a worker starts, a caller hears ringing, not a dead line.
+        """
         parts, config = self.parts, self.parts.config
-        await asyncio.to_thread(parts.store.open)
-        await parts.media.start()
         await parts.endpoint.start()
         parts.addresses.bound = parts.endpoint.bound
         parts.endpoint.perform(parts.stack.configure(stack_settings(config, parts.addresses), parts.clock.now()))
         self._sip_bound = True
-        with suppress(RecordsError):  # the store has raised the alarm; seats register again within two minutes
-            parts.hub.restore_bindings(await asyncio.to_thread(parts.reader.bindings, parts.clock.utc()))
-            since = utc_text(parts.tools.epoch() - SHIFT_S)
-            parts.hub.restore_pauses(await asyncio.to_thread(partial(parts.reader.seats, since=since)))
+        await asyncio.gather(asyncio.to_thread(parts.store.open), parts.media.start())
+        await self._restore_seats()
         parts.switch.carry_out(parts.queue.start(parts.clock.now()))
         await parts.dispatcher.start()
         await self._start_http(config)
@@ -102,6 +101,16 @@ class Daemon:
         parts.tools.log.system("started", {"pid": os.getpid()})
         self._notifier.ready(f"{config.centre.name}: {len(config.trunks)} trunks, {len(config.seats)} seats")
         log.info("started", centre=config.centre.id, sip=[str(one) for one in parts.endpoint.bound])
+
+    async def _restore_seats(self) -> None:
+        """Registrations and pauses as they were. Without the record phones register again within two minutes."""
+        parts, hub = self.parts, self.parts.hub
+        try:
+            hub.restore_bindings(await asyncio.to_thread(parts.reader.bindings, parts.clock.utc()))
+            since = utc_text(parts.tools.epoch() - SHIFT_S)
+            hub.restore_pauses(await asyncio.to_thread(partial(parts.reader.seats, since=since)))
+        except Exception:
+            log.exception("registrations and pauses of before the start cannot be read")
 
     async def reload(self) -> tuple[str, ...]:
         """Read the files again and take over what can be; all that can fail comes first (then Refused, and no change).
