@@ -289,6 +289,7 @@ class Centre(Bench):
     # Peers
 
     def seat(self, name: str = "101", flow: Flow = SEAT) -> "Phone":
+        self.sent.clear()
         assert register(self, flow, name, PASSWORDS[name]).status == 200
         self.sent.clear()
         return Phone(self, flow, user=name, tag=f"seat-{name}")
