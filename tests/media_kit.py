@@ -209,10 +209,10 @@ class Media:
 
 
 @asynccontextmanager
-async def media(settings: Settings, *, keep_workers: bool = False) -> AsyncIterator[Media]:
+async def media(settings: Settings, *, keep_workers: bool = False, ping_s: float = 0.5) -> AsyncIterator[Media]:
     """A client and its worker processes; they end with it, unless they are kept for the next test."""
     events = Events()
-    client = MediaClient(settings, events.take, spawn=settings.spawn)
+    client = MediaClient(settings, events.take, spawn=settings.spawn, ping_s=ping_s)
     await client.start()
     started = Media(client, events, settings)
     try:

@@ -26,7 +26,7 @@ from siaga_pbx.media.events import (
     PortsExhausted,
     StrayLegs,
 )
-from siaga_pbx.media.link import Link, LinkHandlers
+from siaga_pbx.media.link import PING_S, Link, LinkHandlers
 from siaga_pbx.media.protocol import (
     Bind,
     BindFailed,
@@ -91,13 +91,19 @@ class MediaClient:
     """See the module. `start` before anything else, `stop` at the end; both from the loop that is to run it."""
 
     def __init__(
-        self, settings: MediaSettings, on_event: Callable[[MediaEvent], None], *, spawn: Sequence[str]
+        self,
+        settings: MediaSettings,
+        on_event: Callable[[MediaEvent], None],
+        *,
+        spawn: Sequence[str],
+        ping_s: float = PING_S,
     ) -> None:
-        """`spawn` is the command that starts a worker; `--index N` is put behind it."""
+        """`spawn` is the command that starts a worker; `--index N` is put behind it. A worker that hangs is found out
+        after some eight times `ping_s`."""
         self._settings = settings
         self._on_event = on_event
         handlers = LinkHandlers(self._up, self._down, self._event)
-        self._links = [Link(i, socket_path(settings, i), spawn, handlers) for i in range(settings.workers)]
+        self._links = [Link(i, socket_path(settings, i), spawn, handlers, ping_s) for i in range(settings.workers)]
         self._reserves = {
             (link.index, address): _Reserve(deque()) for link in self._links for address in settings.address
         }
@@ -141,8 +147,7 @@ class MediaClient:
             async with asyncio.timeout(timeout_s):
                 await self._all_ready.wait()
         for link in self._links:
-            if not link.up:
-                link.report_down("the worker does not start")
+            link.report_absent()
 
     async def stop(self, *, keep_workers: bool = False) -> None:
         """Let go of the workers: they end when they have no leg. With `keep_workers` they stay for the next daemon (for

@@ -24,12 +24,12 @@ from siaga_pbx.media.protocol import (
 from siaga_pbx.media.spawn import Child
 from siaga_pbx.media.wire import Lines, ProtocolError, commands, events
 
-PING_S = 1.0
-MAX_UNANSWERED = 3
+PING_S = 0.5
+MAX_UNANSWERED = 4
 """Pings in a row with no word from the worker before its connection counts as lost. Counted, not timed: a daemon that
 was itself held up for seconds must not find its workers dead."""
-GREETING_S = 3.0
-"""A worker that takes a connection and does not greet within this hangs, and is killed."""
+MAX_GREETING = 4
+"""A worker that takes a connection and does not greet within so many pings' time hangs, and is killed."""
 RETRY_S = 0.02
 """Between two attempts to connect: a worker takes some 300 ms to start, and every tick without one is silence."""
 RESPAWN_S = 1.0
@@ -54,7 +54,9 @@ class LinkHandlers:
 class Link:
     """One worker. `up` tells whether commands reach it; `send` never blocks and never raises."""
 
-    def __init__(self, index: int, path: Path, command: Sequence[str], handlers: LinkHandlers) -> None:
+    def __init__(
+        self, index: int, path: Path, command: Sequence[str], handlers: LinkHandlers, ping_s: float = PING_S
+    ) -> None:
         self.index = index
         self.up = False
         self.pid = 0
@@ -64,6 +66,8 @@ class Link:
         self._path = path
         self._command = command
         self._handlers = handlers
+        self._ping_s = ping_s
+        self._reason = "it does not start"
         self._commands = commands()
         self._writer: asyncio.StreamWriter | None = None
         self._unsent: list[bytes] = []
@@ -93,11 +97,17 @@ class Link:
             try:
                 await self._session()
             except (OSError, ProtocolError, LinkLost) as error:
-                self._lost(str(error) or type(error).__name__)
+                self._reason = str(error) or type(error).__name__
+                self._lost(self._reason)
             await asyncio.sleep(RETRY_S)
 
-    def report_down(self, reason: str) -> None:
-        """Tell `down` once until the worker is up again."""
+    def report_absent(self) -> None:
+        """Tell `down` if the worker is not there, with what is known of the reason."""
+        if not self.up:
+            self._report_down(self._reason)
+
+    def _report_down(self, reason: str) -> None:
+        """Once until the worker is up again."""
         if not self._told_down:
             self._told_down = True
             self._handlers.down(self, reason)
@@ -124,7 +134,7 @@ class Link:
             self._writer = None
         if self.up:
             self.up = False
-            self.report_down(reason)
+            self._report_down(reason)
 
     async def _session(self) -> None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -155,7 +165,7 @@ class Link:
     async def _greeting(self, messages: "_Messages") -> State:
         """`Hello`, then `State`. A worker that hangs or speaks another version is ended; the next round starts one."""
         try:
-            async with asyncio.timeout(GREETING_S):
+            async with asyncio.timeout(MAX_GREETING * self._ping_s):
                 hello = await messages.next()
                 if not isinstance(hello, Hello) or hello.version != VERSION:
                     self._end_worker(signal.SIGTERM)
@@ -185,7 +195,7 @@ class Link:
                 if unanswered >= MAX_UNANSWERED:
                     raise LinkLost("the worker does not answer") from None
                 number, unanswered = number + 1, unanswered + 1
-                next_ping = loop.time() + PING_S
+                next_ping = loop.time() + self._ping_s
                 self.send(Ping(number))
 
     def _end_worker(self, signal_number: int) -> None:

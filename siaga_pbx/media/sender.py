@@ -34,6 +34,7 @@ class Track(Protocol):
     """A side of a recording."""
 
     def write(self, timestamp: int, codes: bytes, law: Codec, now: float) -> None: ...
+    def turn(self, over: int) -> None: ...
 
 
 class Sender:
@@ -162,7 +163,7 @@ class Sender:
         if self._steady:
             self.timestamp = (self.timestamp + FRAME) & 0xFFFFFFFF
         elif self._passed(now) >= FRAME - _EARLY:
-            self.timestamp = self._turn(now)
+            self.timestamp = self._turn(now, over=0)
         else:
             return  # what was sent last is still being heard: the next tick will do
         frame = next(self._frames, None)
@@ -203,7 +204,7 @@ class Sender:
         self._marker = MARKER
         self._steady = self.paced = False
         self._sequence_offset = self.sequence + 1 - sequence
-        self._timestamp_offset = self._turn(now) - timestamp
+        self._timestamp_offset = self._turn(now, over=FRAME) - timestamp
         self._run = 0
         return True
 
@@ -223,12 +224,14 @@ class Sender:
             return
         self._send(payload_type | marker | self._marker, sequence, timestamp, payload, now)
 
-    def _turn(self, now: float) -> int:
+    def _turn(self, now: float, over: int) -> int:
         """The next timestamp at a switch: where the clock is, but at least after the last packet's 20 ms.
 
         So it may get ahead of the clock, as a source's first packet does not wait until the last silence is over; what
-        it is ahead is made good at later switches.
+        it is ahead is made good at later switches. In the recording it may lie `over` the end of that silence instead.
         """
+        if self.heard is not None:
+            self.heard.turn(over)
         step = max(FRAME, self._passed(now))
         self._ahead = step - self._passed(now)
         return (self.timestamp + step) & 0xFFFFFFFF

@@ -25,7 +25,20 @@ class Track:
     side's clock is not ours (200 parts in a million are 0.7 s in an hour).
     """
 
-    __slots__ = ("_begin", "_best", "_codes", "_count", "_offset", "_placed", "_start", "base", "end", "law")
+    __slots__ = (
+        "_begin",
+        "_best",
+        "_codes",
+        "_count",
+        "_offset",
+        "_over",
+        "_placed",
+        "_start",
+        "_turned",
+        "base",
+        "end",
+        "law",
+    )
 
     def __init__(self, begin: Callable[[float], float]) -> None:
         """`begin` is called with the time of the first packet and tells when the recording began."""
@@ -34,6 +47,8 @@ class Track:
         self._codes = bytearray()
         self._offset = 0
         self._placed = False
+        self._turned = True
+        self._over = 0
         self._best = float("-inf")
         self._count = 0
         self.law = Codec.PCMA
@@ -46,11 +61,10 @@ class Track:
         """Lay down a packet's codes, in `law`, that came or went at `now`."""
         if not self._placed:
             self._place(law, now)
-            self._anchor(timestamp, (now - self._start) * RATE)
         clock = (now - self._start) * RATE
         position = ((timestamp + self._offset + _HALF) & 0xFFFFFFFF) - _HALF
         ahead = position - clock
-        if not -LEAP < ahead < LEAP or position < self.base:
+        if self._turned or not -LEAP < ahead < LEAP or position < self.base:
             # A leap; or a far side so slow that its audio would lie in what is on disk already. What was said counts
             # more than when: it is put where the clock is now, and `_correct` mends it if that was a passing stall.
             position = self._anchor(timestamp, clock)
@@ -67,6 +81,12 @@ class Track:
             self._codes[first:last] = codes
             if position + len(codes) > self.end:
                 self.end = position + len(codes)
+
+    def turn(self, over: int) -> None:
+        """Another source feeds the track: its first packet is put where the clock is, over at most so many of the last
+        samples written."""
+        self._turned = True
+        self._over = over
 
     def cut(self, position: int) -> bytes:
         """Take out what is before a position, at most `SPAN` at once; it cannot be written any more."""
@@ -87,7 +107,8 @@ class Track:
         self._codes = bytearray((SILENCE[law],)) * SPAN
 
     def _anchor(self, timestamp: int, clock: float) -> int:
-        position = max(0, round(clock))
+        position = max(0, round(clock), self.end - self._over if self._turned else 0)
+        self._turned = False
         self._offset = position - timestamp
         self._best, self._count = float("-inf"), 0
         return position

@@ -111,3 +111,20 @@ def test_the_other_law_is_converted() -> None:
     track.write(160, frame(1), Codec.PCMA, 0.02)
     assert track.law is Codec.PCMU
     assert track.cut(320) == frame(0) + frame(1).translate(TO_LAW[Codec.PCMU])
+
+
+def test_at_a_turn_what_follows_is_put_at_the_clock() -> None:
+    """The stream is 15 ms ahead of the clock after its silence; the words are to lie where they were said."""
+    track = Track(lambda now: 0.0)
+    track.write(0, frame(0), Codec.PCMA, 0.0)
+    track.turn(over=160)
+    track.write(160, frame(1), Codec.PCMA, 0.005)
+    assert track.cut(200) == frame(0)[:40] + frame(1)
+
+
+def test_at_a_turn_to_silence_nothing_said_is_lost() -> None:
+    track = Track(lambda now: 0.0)
+    track.write(0, frame(0), Codec.PCMA, 0.0)
+    track.turn(over=0)
+    track.write(160, frame(1), Codec.PCMA, 0.016)
+    assert track.cut(320) == frame(0) + frame(1)

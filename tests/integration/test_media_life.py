@@ -1,0 +1,228 @@
+"""Media workers and their daemons: found, started, lost, replaced; each outlives the other."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from siaga_pbx.media.client import MediaClient
+from siaga_pbx.media.events import MediaDown, MediaUp, StrayLegs
+from siaga_pbx.media.protocol import Closed, LegStats, RecordFailed, Side
+from tests.media_kit import Events, FarEnd, media, new_settings, noise
+from tests.media_process import Settings
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it never came to be")
+
+
+def running(pid: int) -> bool:
+    """Whether the process is there and not only waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_killed_worker_is_told_of_and_replaced(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with media(new_settings(tmp_path)) as m:
+            with FarEnd() as caller:
+                m.open("c")
+                m.client.connect("c", caller.remote())
+                m.client.play("c", ("greeting",), ("waiting",))
+                m.client.record("call", tmp_path / "call.wav")
+                await caller.heard_number(5)
+                (pid,) = m.client.worker_pids
+                killed_at = time.monotonic()
+                os.kill(pid, signal.SIGKILL)
+                down = await m.events.get(MediaDown)
+                assert (down.worker, down.legs) == (0, ("c",))
+                assert not m.client.available
+                assert m.client.open("d", "d", Side.CALLER) is None
+                up = await m.events.get(MediaUp, 2)
+                assert (up.legs, up.lost) == ((), ("c",))
+                assert time.monotonic() - killed_at < 5
+                assert (await m.events.get(RecordFailed)).reason == "the media worker died"
+                assert (tmp_path / "call.wav").stat().st_size >= 44
+                m.client.play("c", ("greeting",))  # it is lost: nothing happens
+                m.client.close("c")
+                assert await m.events.get(Closed) == Closed("c", LegStats())
+                await until(lambda: m.client.ports_free == 8)
+                m.open("e", call="e")
+                m.client.connect("e", caller.remote())
+                m.client.play("e", ("greeting",))
+                caller.forget()
+                await caller.heard_number(5)
+                assert m.client.worker_pids != (pid,)
+                m.legs.remove("c")
+            assert len(m.events.of(MediaDown)) == 1
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with media(new_settings(tmp_path), ping_s=0.1) as m:
+            (pid,) = m.client.worker_pids
+            os.kill(pid, signal.SIGSTOP)
+            down = await m.events.get(MediaDown)
+            assert down.reason == "the worker does not answer"
+            await m.events.get(MediaUp, 2)
+            assert not running(pid)
+            assert m.client.worker_pids != (pid,)
+
+    asyncio.run(run())
+
+
+def test_a_worker_keeps_its_calls_when_its_daemon_is_gone(tmp_path: Path) -> None:
+    """And the next daemon finds them, and ends them after telling."""
+    settings = new_settings(tmp_path)
+
+    async def first() -> int:
+        client = MediaClient(settings, Events().take, spawn=settings.spawn)
+        await client.start()
+        with FarEnd() as caller, FarEnd() as seat:
+            at_caller, at_seat = (client.open("call", leg, Side.CALLER) for leg in "cs")
+            assert at_caller is not None
+            assert at_seat is not None
+            client.connect("c", caller.remote())
+            client.connect("s", seat.remote())
+            client.bridge("c", "s")
+            await asyncio.gather(caller.talk(at_caller, noise(5, 1)), seat.talk(at_seat, noise(5, 2)))
+            await seat.heard_frame(noise(5, 1)[-1])
+            pid = client.worker_pids[0]
+            await client.stop(keep_workers=True)
+            seat.forget()
+            await caller.talk(at_caller, noise(5, 3))
+            await seat.heard_frame(noise(5, 3)[-1])
+        return pid
+
+    async def second(pid: int) -> None:
+        async with media(settings) as m:
+            assert m.client.worker_pids == (pid,)
+            strays = await m.events.get(StrayLegs)
+            assert [(leg.call, leg.leg, leg.side) for leg in strays.legs] == [
+                ("call", "c", Side.CALLER),
+                ("call", "s", Side.CALLER),
+            ]
+            m.open("new")
+            m.client.close("new")
+            assert (await m.events.get(Closed)).leg == "new"  # those of the strays are nobody's
+
+    second_pid = asyncio.run(first())
+    asyncio.run(second(second_pid))
+
+
+def test_a_worker_that_nobody_needs_ends(tmp_path: Path) -> None:
+    settings = new_settings(tmp_path, linger_s=0.5)
+
+    async def run() -> int:
+        async with media(settings, keep_workers=True) as m:
+            return m.client.worker_pids[0]
+
+    pid = asyncio.run(run())
+    deadline = time.monotonic() + 10
+    while running(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not running(pid)
+    assert not settings.socket.with_name("media.sock.0").exists()
+
+
+def test_a_daemon_that_stops_takes_idle_workers_with_it(tmp_path: Path) -> None:
+    async def run() -> int:
+        async with media(new_settings(tmp_path)) as m:
+            return m.client.worker_pids[0]
+
+    assert not running(asyncio.run(run()))
+
+
+def test_calls_are_spread_over_the_workers_and_kept_together(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with media(new_settings(tmp_path, pairs=32, workers=2)) as m:
+            assert len(set(m.client.worker_pids)) == 2
+            for number in range(4):
+                m.open(f"c{number}", call=f"call{number}")
+            for number in range(4):
+                m.open(f"s{number}", Side.SEAT, call=f"call{number}")
+            assert [link.legs for link in m.client._links] == [4, 4]
+            with FarEnd() as caller, FarEnd() as seat:
+                for number in (0, 1):  # one on each
+                    caller.forget()
+                    m.client.connect(f"c{number}", caller.remote())
+                    m.client.connect(f"s{number}", seat.remote())
+                    m.client.bridge(f"c{number}", f"s{number}")
+                    m.client.unbridge(f"c{number}")
+                    await caller.heard_number(2)
+            os.kill(m.client.worker_pids[1], signal.SIGKILL)
+            down = await m.events.get(MediaDown)
+            assert len(down.legs) == 4
+            assert m.client.available
+            assert m.client.open("another", "another", Side.CALLER) is not None
+            m.client.close("another")
+            await m.events.get(MediaUp, 3)
+
+    asyncio.run(run())
+
+
+def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
+    settings = new_settings(tmp_path)
+
+    async def run() -> None:
+        async with media(settings) as m:
+            events = Events()
+            other = MediaClient(settings, events.take, spawn=settings.spawn)
+            await other.start(timeout_s=0.3)
+            assert not other.available
+            await events.get(MediaDown)
+            await other.stop()
+            m.open("c")
+            assert m.client.available
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_cannot_be_started_is_told_of(tmp_path: Path) -> None:
+    async def run() -> None:
+        events = Events()
+        settings = new_settings(tmp_path)
+        client = MediaClient(settings, events.take, spawn=["/does/not/exist"])
+        await client.start(timeout_s=0.2)
+        down = await events.get(MediaDown)
+        assert "No such file" in down.reason
+        assert client.open("c", "c", Side.CALLER) is None
+        client.record("c", tmp_path / "a.wav")
+        await events.get(RecordFailed)
+        await client.stop()
+
+    asyncio.run(run())
+
+
+def test_the_socket_and_the_worker_are_this_users_alone(tmp_path: Path) -> None:
+    settings = new_settings(tmp_path)
+
+    async def run() -> None:
+        async with media(settings) as m:
+            assert settings.socket.with_name("media.sock.0").stat().st_mode & 0o077 == 0
+            assert os.getsid(m.client.worker_pids[0]) != os.getsid(0)
+            second = await asyncio.create_subprocess_exec(
+                *settings.spawn, "--index", "0", stderr=asyncio.subprocess.PIPE
+            )
+            _, complaint = await second.communicate()
+            assert second.returncode == 1
+            assert b"runs already" in complaint
+
+    asyncio.run(run())
+
+
+def test_settings_travel_to_the_process() -> None:
+    settings = Settings(socket=Path("/run/media.sock"), ports=(30000, 30007), workers=2, prompts=Path("/prompts"))
+    assert Settings.from_json(settings.as_json()) == settings

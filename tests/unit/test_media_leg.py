@@ -1,0 +1,50 @@
+"""A leg's watch over its far side, in virtual time."""
+
+import os
+
+import pytest
+
+from siaga_pbx.media.leg import SILENT_S, Leg
+from siaga_pbx.media.ports import PortPair, PortPool
+from siaga_pbx.media.protocol import LegEvent, Remote, Side, Silent
+from siaga_pbx.media.sender import Sender
+from tests.media_kit import free_ports
+
+
+@pytest.fixture
+def pair() -> PortPair:
+    first, last = free_ports(4)
+    return PortPool(range(first, last, 2), ["127.0.0.1"]).take("127.0.0.1", 0.0)
+
+
+def watched(pair: PortPair, events: list[LegEvent]) -> Leg:
+    return Leg("leg", "call", Side.CALLER, pair, Sender(pair.rtp.sendto, os.urandom, lambda _: None), events.append)
+
+
+def test_a_silent_far_side_is_told_of_every_minute(pair: PortPair) -> None:
+    events: list[LegEvent] = []
+    leg = watched(pair, events)
+    leg.watch(1000.0)
+    assert events == []  # not connected: nothing is expected
+    leg.connect(Remote(host="127.0.0.1", port=4000), 2000.0)
+    for second in range(150):
+        leg.watch(2000.0 + second)
+    assert events == [Silent("leg", SILENT_S), Silent("leg", 2 * SILENT_S)]
+    leg.receiver.take(1, 160, 7, 2150.0, True)
+    for second in range(150, 215):
+        leg.watch(2000.0 + second)
+    assert events[2:] == [Silent("leg", SILENT_S)]
+    pair.close()
+
+
+def test_a_re_offer_does_not_start_the_minute_anew(pair: PortPair) -> None:
+    events: list[LegEvent] = []
+    leg = watched(pair, events)
+    leg.connect(Remote(host="127.0.0.1", port=4000), 0.0)
+    leg.connect(Remote(host="127.0.0.1", port=4000, sending=False), 30.0)
+    leg.watch(60.0)
+    assert events == [Silent("leg", 60.0)]
+    leg.connect(Remote(host="127.0.0.1", port=4002), 70.0)  # this one moves the far side, and does
+    leg.watch(120.0)
+    assert len(events) == 1
+    pair.close()
