@@ -99,6 +99,7 @@ class SeatLines:
             return
         if not isinstance(result, Known):
             self._tools.log.step(call, "feature_unknown", {"seat": seat, "dialled": result.dialled})
+            self._tools.media.play(leg.id, ("not-known",))
             return
         self._tools.log.step(call, "feature", {"seat": seat, "dialled": result.feature.dial})
         self._spawn(self._act_in_call(leg, result.feature, seat, call))

@@ -121,6 +121,13 @@ def test_a_dispatch_that_fails_is_said_to_the_call_taker_who_then_talks_on(centr
     assert centre.media.asked[1] == ("bridge", caller, seat.id)
 
 
+def test_a_code_that_is_none_is_said_to_the_call_taker(centre: Centre) -> None:
+    """Who believes that help is on its way must be right."""
+    talking(centre)
+    press(centre, leg_of(centre, "101"), "*7")
+    assert said(centre)[-1] == "not-known"
+
+
 def lost_call(centre: Centre) -> str:
     """A caller who gave up."""
     caller = centre.caller("lost")
