@@ -1,7 +1,7 @@
 """What is wrong in a configuration file, in words an admin can act on: file, key, found, accepted."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,8 @@ def explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, str
 def _shown(key: str, value: object) -> str:
     if "password" in key:
         return "a value that is not shown"
+    if isinstance(value, Mapping):  # some of its values may be secrets
+        return f"a table of {', '.join(map(str, value)) or 'nothing'}"
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 

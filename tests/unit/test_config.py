@@ -98,6 +98,8 @@ BROKEN = [
         "udp://ADDRESS:PORT",
     ),
     ("siaga.toml", r"mqtt://127.0.0.1:1883", "mqtt://192.0.2.7", "mqtt", "", "mqtts:// for a broker beyond loopback"),
+    ("siaga.toml", r'"sip:198\.51\.100\.17:5060"', '"tel:+6281"', "trunk[1].outbound", "'tel:+6281'", "a sip: URI"),
+    ("siaga.toml", r'"sip:192\.0\.2\.1"', '"sip:"', "trunk[0].health_uri", "'sip:'", "a sip: URI"),
     ("siaga.toml", "agency:bpbd", "agency:bpdb", "agency[0].escalate", "'agency:bpdb'", "another [[agency]]: bpbd"),
     ("siaga.toml", "secrets/seat-102", "secrets/none", "seat[1].password", "No such file", "a readable file"),
     ("siaga.toml", '^id = "102"$', 'id = "101"', "seat[1].id", "'101'", "no other [[seat]]"),
@@ -126,6 +128,15 @@ def test_a_broken_file_says_what_to_mend(
     assert len(matching) == 1, errors_of(folder)
     assert found in matching[0][2]
     assert accepted in matching[0][3]
+
+
+def test_no_error_shows_a_secret(folder: Path) -> None:
+    """Errors go to the log at a reload. One of a whole section has the section for its value."""
+    change(folder / "config" / "siaga.toml", "mqtt://127.0.0.1:1883", "http://127.0.0.1")
+    change(folder / "config" / "siaga.toml", r"\{ file = \"secrets/mqtt-centre\" \}", '"s3cret"')
+    found = errors_of(folder)
+    assert [error[:2] for error in found] == [("siaga.toml", "mqtt")]
+    assert "s3cret" not in str(found)
 
 
 def test_all_errors_of_both_files_are_listed_at_once(folder: Path) -> None:
