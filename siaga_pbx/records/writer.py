@@ -101,7 +101,8 @@ class Writer:
         for batch in batches:
             self._last += 1
             batch.number = self._last
-        if not self.up and time.monotonic() >= self._retry_at:
+        somebody_waits = any(batch.future is not None for batch in batches)  # a dispatch: worth an attempt of its own
+        if not self.up and (somebody_waits or time.monotonic() >= self._retry_at):
             self.recover()
         if self.up and batches:
             try:
