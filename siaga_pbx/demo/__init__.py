@@ -61,6 +61,7 @@ def _seats(centre: Centre) -> list[Seat]:
     ]
     for seat in seats:
         seat.start()
+    centre.wait_for_seats()
     return seats
 
 

@@ -134,7 +134,9 @@ class Centre:
         self.configure()
         self.start_daemon()
         for agency in self.agencies:
-            self._spawn(agency, "agency", agency, "--auto", "--config", str(self.config))
+            # Not where a terminal of this user keeps its own: another demo's dispatches are none of this one's.
+            state = self.folder / f"{agency}.state"
+            self._spawn(agency, "agency", agency, "--auto", "--config", str(self.config), "--state", str(state))
         self._wait("the agencies", lambda: self._online() >= set(self.agencies))
 
     def _online(self) -> set[str]:
@@ -145,6 +147,10 @@ class Centre:
         self._processes = [process for process in self._processes if process.poll() is None]
         self.daemon = self._spawn("daemon", "run", "--config", str(self.config))
         self._wait("the daemon", self._ready)
+
+    def wait_for_seats(self) -> None:
+        """Returns when every seat is registered; DemoFailed if they are not in time."""
+        self._wait("the seats", lambda: all(seat["state"] != "offline" for seat in self.get("/api/v1/status")["seats"]))
 
     def stop(self) -> None:
         """SIGTERM to each process; SIGKILL to what is still there after 10 s."""
