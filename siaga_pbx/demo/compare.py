@@ -10,12 +10,12 @@ LEAST_S = 1.0
 """Less common audio than this proves nothing."""
 
 
-def likeness(said: NDArray[np.int16], heard: NDArray[np.int16], rate: int = 8000) -> float:
-    """How much of one second or more of `said` is in `heard`: 1.0 is the same wave, 0.0 something else.
+def likeness(said: NDArray[np.int16], heard: NDArray[np.int16], rate: int = 8000, least_s: float = LEAST_S) -> float:
+    """How much of a piece of `said`, `least_s` long, is in `heard`: 1.0 is the same wave, 0.0 something else.
 
-    `heard` may begin earlier or later; the loudest second of `said` that both may have is searched in it.
+    `heard` may begin earlier or later; the best piece counts.
     """
-    need = int(LEAST_S * rate)
+    need = int(least_s * rate)
     if len(said) < need or len(heard) < need:
         return 0.0
     whole = heard.astype(np.float64)
