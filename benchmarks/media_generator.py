@@ -86,7 +86,11 @@ class Generator:
         self._bounds = [count * slot // SLOTS for slot in range(SLOTS + 1)]
 
     def run(self, seconds: float) -> Figures:
-        """Send for so long, take for a little longer."""
+        """Send for so long, take for a little longer. What is still there of an earlier run is not counted."""
+        self._take()
+        while self._delays:
+            self._delays = []
+            self._take()
         start, slot, slots, sent = time.monotonic(), 0, int(seconds * 50) * SLOTS, 0
         while slot < slots:
             if time.monotonic() >= start + slot * 0.02 / SLOTS:

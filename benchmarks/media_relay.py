@@ -3,7 +3,8 @@
     .venv/bin/python -m benchmarks.media_relay [--calls 1,100,300,500] [--seconds 10] [--record]
 
 A worker of its own, a client as in the daemon, and a generator process that plays both far ends of every call, all on
-loopback. The delay is from the generator's send to its receipt, so it has the kernel's two ways in it too.
+loopback. The delay is from the generator's send to its receipt, so it has the kernel's two ways in it too. At the end,
+200 callers who only wait. Needs two idle cores: with less, the figures are those of the machine.
 """
 
 import argparse
@@ -96,6 +97,29 @@ class Bench:
             "memory_kib_per_call": round((size - idle) / calls, 1),
         }
 
+    async def wait(self, callers: int, seconds: float) -> dict[str, float]:
+        """Callers who hear prompts, and no one else."""
+        self.rounds += 1
+        pid = self.client.worker_pids[0]
+        idle = resident_kib(pid)
+        legs = [f"{self.rounds}-{number}" for number in range(callers)]
+        for leg in legs:
+            await self.open_leg(leg, leg, Side.CALLER)
+            self.client.connect(leg, Remote(host="127.0.0.1", port=self.far_port, codec=Codec.PCMA))
+            self.client.play(leg, ("greeting",), ("waiting",))
+        await asyncio.sleep(1)
+        before = cpu_seconds(pid)
+        await asyncio.sleep(seconds)
+        used, size = cpu_seconds(pid) - before, resident_kib(pid)
+        for leg in legs:
+            self.client.close(leg)
+        await asyncio.sleep(6)
+        return {
+            "waiting": callers,
+            "worker_cpu_percent": round(used / seconds * 100, 1),
+            "memory_kib_per_call": round((size - idle) / callers, 1),
+        }
+
     async def talk(self, ports: list[int], seconds: float) -> dict[str, float]:
         assert self.generator.stdin is not None
         assert self.generator.stdout is not None
@@ -107,7 +131,7 @@ class Bench:
 async def main(numbers: list[int], seconds: float, record: bool) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        settings = Settings(socket=folder / "media.sock", ports=(20000, 20000 + 4 * (max(numbers) + 70) - 1))
+        settings = Settings(socket=folder / "media.sock", ports=(20000, 20000 + 4 * (max(*numbers, 100) + 70) - 1))
         events: list[MediaEvent] = []
         client = MediaClient(settings, events.append, spawn=settings.spawn)
         await client.start(30)
@@ -121,10 +145,11 @@ async def main(numbers: list[int], seconds: float, record: bool) -> int:
         for calls in numbers:
             lines.append(await bench.run(calls, seconds))
             print(json.dumps(lines[-1] | {"record": record}), flush=True)
+        print(json.dumps(await bench.wait(200, seconds)), flush=True)
         generator.stdin.close()
         await generator.wait()
         await client.stop()
-    return 0 if all(line["cpu_ms_per_call_second"] <= TARGET_MS or line["calls"] < 300 for line in lines) else 1
+    return 0 if all(line["cpu_ms_per_call_second"] <= TARGET_MS for line in lines if line["calls"] >= 300) else 1
 
 
 if __name__ == "__main__":

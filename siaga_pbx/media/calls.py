@@ -117,9 +117,9 @@ class Calls:
             pair.close()
         self._bound.clear()
 
-    def close_silent(self, name: str) -> None:
-        """End a leg that nobody speaks for."""
-        if (leg := self._legs.get(name)) is not None:
+    def close_silent(self, since: float) -> None:
+        """End the legs that nothing has come for since then."""
+        for leg in [leg for leg in self._legs.values() if leg.heard_at <= since]:
             self._close(leg)
 
     def _perform_on(self, leg: Leg, command: Connect | Play | Unbridge | RelayEvents | Echo | Close) -> None:
@@ -153,7 +153,7 @@ class Calls:
             return
         now = time.monotonic()
         sender = Sender(pair.rtp.sendto, os.urandom, self.pacer.add)
-        leg = Leg(command.leg, command.call, command.side, pair, sender, self._tell)
+        leg = Leg(command.leg, command.call, command.side, pair, sender, self._tell, now)
         self._legs[leg.name] = leg
         self._readers.add_reader(pair.rtp.fileno(), leg.receive)
         self._readers.add_reader(pair.rtcp.fileno(), leg.receive_report)

@@ -34,6 +34,7 @@ class Leg:
 
     __slots__ = (
         "_event_types",
+        "_expected_at",
         "_gate",
         "_keys",
         "_keys_epoch",
@@ -44,7 +45,6 @@ class Leg:
         "_source",
         "_tell",
         "call",
-        "connected_at",
         "hearer",
         "keys_pressed",
         "malformed",
@@ -61,7 +61,14 @@ class Leg:
     )
 
     def __init__(
-        self, name: str, call: str, side: Side, pair: PortPair, sender: Sender, tell: Callable[[LegEvent], None]
+        self,
+        name: str,
+        call: str,
+        side: Side,
+        pair: PortPair,
+        sender: Sender,
+        tell: Callable[[LegEvent], None],
+        now: float,
     ) -> None:
         self.name = name
         self.call = call
@@ -76,7 +83,7 @@ class Leg:
         self.said: Track | None = None
         self.relay_events = True
         self.rejected = self.malformed = self.keys_pressed = 0
-        self.connected_at = 0.0
+        self._expected_at = now
         self._tell = tell
         self._recvfrom = pair.rtp.recvfrom
         self._gate: SourceGate | None = None
@@ -92,13 +99,18 @@ class Leg:
     def state(self) -> LegState:
         return LegState(self.name, self.call, self.side, self.pair.address, self.pair.port)
 
+    @property
+    def heard_at(self) -> float:
+        """When the far side was last heard, or else when it was first expected."""
+        return max(self.receiver.last_at, self._expected_at)
+
     def connect(self, remote: Remote, now: float) -> None:
         """The far side as agreed now. The source found stays if the rule for it does."""
         keep = self._gate is not None and self._gate.same_source(remote)
         self._gate = SourceGate(remote, now)
         if not keep:
             self._source = None
-            self.connected_at = now
+            self._expected_at = now
         self.sender.aim(self._gate.target if self._source is None else self._gate.target_for(self._source))
         payload_type = remote.codec if remote.payload_type is None else remote.payload_type
         self.sender.agree(remote.codec, payload_type, remote.telephone_event)
@@ -185,7 +197,7 @@ class Leg:
         self.sender.watch(now)
         if self._gate is None:
             return
-        since = max(self.receiver.last_at, self.connected_at)
+        since = self.heard_at
         if since != self._silent_since:
             self._silent_since, self._silent_told = since, 0
         if now - since >= SILENT_S * (self._silent_told + 1):

@@ -28,14 +28,14 @@ from siaga_pbx.logs import start_logging
 from siaga_pbx.media.calls import Calls
 from siaga_pbx.media.ports import PortPool
 from siaga_pbx.media.prompts import PromptStore
-from siaga_pbx.media.protocol import VERSION, Command, Event, Hello, Recorded, RecordFailed, Silent
+from siaga_pbx.media.protocol import VERSION, Command, Event, Hello, Recorded, RecordFailed
 from siaga_pbx.media.recorder import Disk
 from siaga_pbx.media.settings import MediaSettings, port_pairs, socket_path
 from siaga_pbx.media.wire import Lines, ProtocolError, commands, events
 from siaga_pbx.notify import Notifier
 
 LINGER_S = 60.0
-"""How long a worker without a daemon stays after its last leg."""
+"""How long a worker without a daemon keeps a leg whose far side is silent, and how long it stays after its last leg."""
 KEPT_REPORTS = 1000
 """Recordings that ended while no daemon was there: what is known of so many is kept for the next."""
 MAX_UNREAD = 8 << 20
@@ -63,7 +63,7 @@ class Worker:
         self._events = events()
         self._daemon: asyncio.StreamWriter | None = None
         self._kept: deque[Event] = deque(maxlen=KEPT_REPORTS)
-        self._idle_since = monotonic()
+        self._alone_since = self._idle_since = monotonic()
         self._end = asyncio.Event()
 
     async def run(self) -> None:
@@ -96,9 +96,14 @@ class Worker:
 
     async def _until_the_end(self) -> None:
         while not self._end.is_set():
-            if self._daemon is not None or len(self._calls) > 0:
-                self._idle_since = monotonic()
-            elif monotonic() - self._idle_since >= self._linger_s:
+            now = monotonic()
+            if self._daemon is not None:
+                self._alone_since = self._idle_since = now
+            elif now - self._alone_since >= self._linger_s:
+                self._calls.close_silent(now - self._linger_s)
+            if len(self._calls) > 0:
+                self._idle_since = now
+            elif self._calls.leaving or now - self._idle_since >= self._linger_s:
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(1.0, self._linger_s / 4)):
@@ -121,7 +126,7 @@ class Worker:
             self._log.error("media.daemon_unreadable", reason=str(error))
         finally:
             self._daemon = None
-            self._idle_since = monotonic()
+            self._alone_since = self._idle_since = monotonic()
             self._log.info("media.daemon_left", legs=len(self._calls))
             writer.close()
 
@@ -136,9 +141,6 @@ class Worker:
             self._calls.perform(command)
         except Exception:  # noqa: BLE001  a fault of ours in one call must not end the others
             self._log.exception("media.fault", command=command.type)
-        self._end_if_unwanted()
-
-    def _end_if_unwanted(self) -> None:
         if self._calls.leaving and len(self._calls) == 0:
             self._end.set()
 
@@ -149,9 +151,6 @@ class Worker:
                 self._daemon.transport.abort()
         elif isinstance(event, Recorded | RecordFailed):
             self._kept.append(event)
-        elif isinstance(event, Silent):
-            self._calls.close_silent(event.leg)
-            self._end_if_unwanted()
 
 
 class _Claim:

@@ -11,7 +11,7 @@ import pytest
 
 from siaga_pbx.media.client import MediaClient
 from siaga_pbx.media.events import MediaDown, MediaUp, StrayLegs
-from siaga_pbx.media.protocol import Closed, LegStats, RecordFailed, Side
+from siaga_pbx.media.protocol import Closed, LegStats, RecordFailed, Remote, Side
 from tests.media_kit import Events, FarEnd, media, new_settings, noise
 from tests.media_process import Settings
 
@@ -122,12 +122,21 @@ def test_a_worker_keeps_its_calls_when_its_daemon_is_gone(tmp_path: Path) -> Non
     asyncio.run(second(second_pid))
 
 
-def test_a_worker_that_nobody_needs_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("legs", [0, 2])
+def test_a_worker_that_nobody_needs_ends(tmp_path: Path, legs: int) -> None:
+    """Without a daemon legs whose far side is silent end first, connected or not."""
     settings = new_settings(tmp_path, linger_s=0.5)
 
     async def run() -> int:
-        async with media(settings, keep_workers=True) as m:
-            return m.client.worker_pids[0]
+        client = MediaClient(settings, Events().take, spawn=settings.spawn)
+        await client.start()
+        for number in range(legs):
+            client.open("call", f"leg{number}", Side.CALLER)
+        client.connect("leg0", Remote(host="127.0.0.1", port=9))
+        client.play("leg0", ("greeting",), ("waiting",))
+        pid = client.worker_pids[0]
+        await client.stop(keep_workers=True)
+        return pid
 
     pid = asyncio.run(run())
     deadline = time.monotonic() + 10

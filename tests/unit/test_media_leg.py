@@ -18,7 +18,9 @@ def pair() -> PortPair:
 
 
 def watched(pair: PortPair, events: list[LegEvent]) -> Leg:
-    return Leg("leg", "call", Side.CALLER, pair, Sender(pair.rtp.sendto, os.urandom, lambda _: None), events.append)
+    return Leg(
+        "leg", "call", Side.CALLER, pair, Sender(pair.rtp.sendto, os.urandom, lambda _: None), events.append, 0.0
+    )
 
 
 def test_a_silent_far_side_is_told_of_every_minute(pair: PortPair) -> None:
