@@ -164,11 +164,14 @@ class _Claim:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if os.fstat(self._descriptor).st_ino != self._path.stat().st_ino:
+                raise BlockingIOError  # it was taken away and made anew in between
+        except (BlockingIOError, FileNotFoundError):
             os.close(self._descriptor)
             raise AlreadyRunning(f"{self._path} is locked: this worker runs already") from None
 
     def __exit__(self, *_: object) -> None:
+        self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
 
