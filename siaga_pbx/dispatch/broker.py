@@ -161,9 +161,8 @@ class Mosquitto:
             f"persistence_location {self._folder}/",
             "max_queued_messages 10000",
             "log_dest stderr",
-            "log_type error",
-            "log_type warning",
-            "log_type notice",
+            *(f"log_type {level}" for level in ("error", "warning", "notice", "information")),
+            "connection_messages false",
             *self._extra,
         ]
         return "\n".join(lines) + "\n"
@@ -179,13 +178,9 @@ class Mosquitto:
             )
         deadline = asyncio.get_running_loop().time() + _START_S
         while self.running and asyncio.get_running_loop().time() < deadline:
-            with suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                writer.close()
-                # Somebody else may listen there, and ours be about to find out.
-                await asyncio.sleep(0.02)
-                if self.running:
-                    return True
+            # That something answers at the port would not tell that it is ours.
+            if b" running" in (self._folder / "mosquitto.log").read_bytes():
+                return True
             await asyncio.sleep(0.01)
         await self.kill()
         return False

@@ -30,8 +30,8 @@ class Intake:
     async def take(self, order: Order, config: Config) -> Receipt:
         """Commits the order. Raises OrderRefused, StoreUnavailable; then nothing was written."""
         agencies = _agencies_for(order, config)
-        call = await self._call(order.call_id)
-        incident = await self._open_incident(order)
+        call, incidents = await self._look_up(order.call_id)
+        incident = await self._open_incident(order, incidents)
         if incident is None:
             return await self._begin(order, config, call, agencies)
         return await self._update(order, config, call, incident, agencies)
@@ -116,18 +116,22 @@ class Intake:
 
     # --- what is on record --------------------------------------------------------------------------------------------
 
-    async def _call(self, call_id: str) -> Record:
-        call = await asyncio.to_thread(self._reader.call, call_id)
-        if call is None:  # it may have been written a moment ago
+    async def _look_up(self, call_id: str) -> tuple[Record, list[Record]]:
+        """The call and its incidents. Raises UnknownCall."""
+        found = await asyncio.to_thread(self._read, call_id)
+        if found is None:  # it may have been written a moment ago
             await self._commit([])
-            call = await asyncio.to_thread(self._reader.call, call_id)
-        if call is None:
+            found = await asyncio.to_thread(self._read, call_id)
+        if found is None:
             raise UnknownCall(f"no call {call_id} is on record")
-        return call
+        return found
 
-    async def _open_incident(self, order: Order) -> Incident | None:
+    def _read(self, call_id: str) -> tuple[Record, list[Record]] | None:
+        call = self._reader.call(call_id)
+        return None if call is None else (call, self._reader.incidents(call_id=call_id))
+
+    async def _open_incident(self, order: Order, rows: Sequence[Record]) -> Incident | None:
         """The one that this order updates."""
-        rows = await asyncio.to_thread(lambda: self._reader.incidents(call_id=order.call_id))
         for row in reversed(rows):
             incident = self._outbox.incident(str(row["id"]))
             status = (incident.row if incident else row)["status"]

@@ -99,28 +99,10 @@ class Outbox:
         values: Mapping[str, object] | None = None,
     ) -> None:
         """Records the outputs of its follow-up, then does what they ask for."""
-        changes = changes_of(followed, outputs, self._clock.utc(), answer, values)
-        for output in outputs:
-            match output:
-                case Publish():
-                    self._spawn(self._publish_now(followed))
-                case Engage():
-                    self._spawn(self._engage(followed, output))
-                case Raised(alarm, detail):
-                    log.warning("dispatch alarm", dispatch=followed.id, alarm=str(alarm), detail=detail)
-                    self._standing.raise_(alarm, followed.id, f"{followed.agency}: {detail} (dispatch {followed.id})")
-                case Lowered(alarm):
-                    self._standing.lower(alarm, followed.id)
-                case Moved():
-                    self._moved(followed, output)
-                case _:
-                    pass
-        if changes:
+        if changes := changes_of(followed, outputs, self._clock.utc(), answer, values):
             self._store.write(changes)
         for output in outputs:
-            if isinstance(output, Call):
-                step = f"call:{output.target}"
-                self.not_carried_out(followed, step, "this version of the daemon makes no voice calls")
+            self._do(followed, output)
         if followed.followup.taken:
             self._relieve(followed)
         self._schedule(followed)
@@ -161,6 +143,26 @@ class Outbox:
                 task.cancel()
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
+
+    # --- outputs ------------------------------------------------------------------------------------------------------
+
+    def _do(self, followed: Followed, output: Output) -> None:
+        match output:
+            case Publish():
+                self._spawn(self._publish_now(followed))
+            case Engage():
+                self._spawn(self._engage(followed, output))
+            case Call(target):
+                self.not_carried_out(followed, f"call:{target}", "this version of the daemon makes no voice calls")
+            case Raised(alarm, detail):
+                log.warning("dispatch alarm", dispatch=followed.id, alarm=str(alarm), detail=detail)
+                self._standing.raise_(alarm, followed.id, f"{followed.agency}: {detail} (dispatch {followed.id})")
+            case Lowered(alarm):
+                self._standing.lower(alarm, followed.id)
+            case Moved():
+                self._moved(followed, output)
+            case _:
+                pass
 
     # --- publications -------------------------------------------------------------------------------------------------
 
