@@ -13,6 +13,29 @@ with warnings.catch_warnings():
     import audioop
 
 CODES = bytes(range(256))
+
+# ITU-T G.711 (11/88), table 3: the A-law decoder output value number for each mu-law one, from 0; table 4: the other way,
+# from 1.
+TABLE_3 = (
+    1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8,
+    9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
+    25, 27, 29, 31, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44,
+    46, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62,
+    64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79,
+    80, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95, 96,
+    97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112,
+    113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128,
+)  # fmt: skip
+TABLE_4 = (
+    1, 3, 5, 7, 9, 11, 13, 15, 16, 17, 18, 19, 20, 21, 22, 23,
+    24, 25, 26, 27, 28, 29, 30, 31, 32, 32, 33, 33, 34, 34, 35, 35,
+    36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 48, 49, 49,
+    50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 64,
+    65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80,
+    80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95,
+    96, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111,
+    112, 113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127,
+)  # fmt: skip
 OTHER = {Codec.PCMA: Codec.PCMU, Codec.PCMU: Codec.PCMA}
 
 
@@ -59,6 +82,21 @@ def test_conversion_never_falls_where_the_source_rises(law: Codec) -> None:
     order = np.argsort(LINEAR[OTHER[law]], kind="stable")
     converted = LINEAR[law].astype(int)[np.frombuffer(TO_LAW[law], np.uint8)[order]]
     assert (np.diff(converted) >= 0).all()
+
+
+def number(code: int, law: Codec) -> tuple[int, bool]:
+    """The standard's value number of a code (A-law's from 1, mu-law's from 0), and whether it is positive."""
+    levels = sorted({abs(int(level)) for level in LINEAR[law]})
+    at = levels.index(abs(int(LINEAR[law][code])))
+    return at + (1 if law is Codec.PCMA else 0), bool(code & 0x80)
+
+
+def test_conversion_is_the_standards() -> None:
+    for code in range(256):
+        value, positive = number(code, Codec.PCMU)
+        assert number(TO_LAW[Codec.PCMA][code], Codec.PCMA) == (TABLE_3[value], positive)
+        value, positive = number(code, Codec.PCMA)
+        assert number(TO_LAW[Codec.PCMU][code], Codec.PCMU) == (TABLE_4[value - 1], positive)
 
 
 def test_known_pairs_of_the_standard() -> None:
