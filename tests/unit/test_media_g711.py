@@ -14,7 +14,7 @@ with warnings.catch_warnings():
 
 CODES = bytes(range(256))
 
-# ITU-T G.711 (11/88), table 3: the A-law decoder output value number for each mu-law one, from 0; table 4: the other way,
+# ITU-T G.711 (11/88), table 3: the A-law value number for each mu-law one, from 0; table 4: the other way,
 # from 1.
 TABLE_3 = (
     1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8,
