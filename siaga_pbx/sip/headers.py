@@ -33,8 +33,8 @@ _VIA = re.compile(
     \s*+ [^\s/]++ \s*+ / \s*+ [^\s/]++ \s*+ / \s*+   # SIP/2.0/: what version it is, the start line says
     ([^\s/;,]++) \s++                                # transport
     ( \[ [^\]]*+ \] | [^\s:;,\[\]]++ ) \s*+          # host
-    (?: : \s*+ ([0-9]*+) \s*+ )?+                    # port
-    ( ; .*+ )?+
+    (?: : \s*+ ([0-9]*+) \s*+ )?                    # port
+    ( ; .*+ )?
     """,
     re.VERBOSE | re.DOTALL,
 )

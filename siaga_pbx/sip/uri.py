@@ -10,18 +10,19 @@ from siaga_pbx.sip.params import Params, drop_params, format_params, get_param, 
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*+")
 # The userinfo goes up to the first "@": neither side of it may hold another, but sloppy headers (`?Replaces=id@host`)
-# do.
+# do. No possessive group: CPython before 3.11.5 (Debian 12 has 3.11.2) fails on one that matches nothing.
 _SIP = re.compile(
     r"""
-    (?: ([^@:\s<>"]*+) (?: : ([^@\s<>"]*+) )?+ @ )?+    # user, password
+    (?: ([^@:\s<>"]*+) (?: : ([^@\s<>"]*+) )? @       # user, password
+      | (?! [^@\s<>"]*+ @ ) )
     ( \[ [^\]]*+ \] | [A-Za-z0-9._-]++ )                # host
-    (?: : ([0-9]*+) )?+                                 # port
-    ( ; [^?\s<>]*+ )?+                                  # parameters
-    (?: \? ([^\s<>]*+) )?+                              # headers
+    (?: : ([0-9]*+) )?                                 # port
+    ( ; [^?\s<>]*+ )?                                  # parameters
+    (?: \? ([^\s<>]*+) )?                              # headers
     """,
     re.VERBOSE,
 )
-_TEL = re.compile(r'([^;?\s<>"]++)(;[^\s<>]*+)?+')
+_TEL = re.compile(r'([^;?\s<>"]++)(;[^\s<>]*+)?')
 _OPAQUE = re.compile(r'[^\s<>"]++')
 _VISUAL_SEPARATORS = str.maketrans("", "", "-.()")
 
