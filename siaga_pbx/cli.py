@@ -111,7 +111,7 @@ def default_config() -> int:
 @app.command()
 def demo(
     calls: Annotated[int, typer.Option("--calls", metavar="N", min=1, max=1000, help="How many calls.")] = 6,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep it running, and its files, afterwards.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep it running afterwards, until Ctrl-C.")] = False,
 ) -> int:
     """Show it all working on this machine.
 

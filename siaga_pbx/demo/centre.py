@@ -153,13 +153,9 @@ class Centre:
         self._wait("the seats", lambda: all(seat["state"] != "offline" for seat in self.get("/api/v1/status")["seats"]))
 
     def stop(self) -> None:
-        """SIGTERM to each process; SIGKILL to what is still there after 10 s."""
+        """SIGTERM to each process, a second one to a daemon that drains; SIGKILL to what is still there after 10 s."""
         for process in reversed(self._processes):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
+            if not (_ends(process, 2.0) or _ends(process, 10.0)):
                 process.kill()
                 process.wait()
         self._processes.clear()
@@ -241,6 +237,16 @@ class Centre:
                 trunk_lines=self.trunk,
             )
         )
+
+
+def _ends(process: subprocess.Popen[bytes], within_s: float) -> bool:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _seat(seat: str, name: str, password: str) -> str:

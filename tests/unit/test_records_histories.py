@@ -195,7 +195,7 @@ def check(world: World) -> None:
 @pytest.fixture(scope="module")
 def template() -> Iterator[Path]:
     """A folder in memory with a database that has the schema."""
-    with TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
+    with TemporaryDirectory(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None) as folder:
         file = Path(folder) / "template.db"
         migrate(url_of(file))
         yield file
