@@ -179,6 +179,15 @@ def load_agency(path: Path) -> AgencyEnd:
     return AgencyEnd.model_validate({"path": reader.path, "centre_id": centre_id, "mqtt": mqtt, "agencies": agencies})
 
 
+def is_agency_file(path: Path) -> bool:
+    """Whether a file is an agency's own: nothing of a centre's calls in it. False for one that cannot be read."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return False
+    return "agency" in data and not data.keys() & {"sip", "trunk", "seat", "records", "media", "queue", "http"}
+
+
 SectionT = TypeVar("SectionT", bound=Section)
 
 

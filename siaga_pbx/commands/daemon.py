@@ -26,17 +26,27 @@ def media(file: Path | None, index: int) -> int:
 
 
 def check_config(file: Path | None) -> int:
-    """All errors of the configuration on stderr, one a line; or what it has, in a line."""
+    """All errors of the configuration on stderr, one a line; or what it has, in a line. An agency's own file too."""
     path = config_path(file)
     try:
-        loaded = configuration.load(path)
+        has = _agency_end(path) if config.is_agency_file(path) else _centre(path)
     except ConfigErrors as errors:
         for error in errors.errors:
             sys.stderr.write(f"{error}\n")
         return 1
-    parts = ((loaded.trunks, "trunks"), (loaded.seats, "seats"), (loaded.agencies, "agencies"))
-    sys.stdout.write(f"{path}: good: {', '.join(f'{len(rows)} {name}' for rows, name in parts)}\n")
+    sys.stdout.write(f"{path}: good: {has}\n")
     return 0
+
+
+def _centre(path: Path) -> str:
+    loaded = config.load(path)
+    parts = ((loaded.trunks, "trunks"), (loaded.seats, "seats"), (loaded.agencies, "agencies"))
+    return ", ".join(f"{len(rows)} {name}" for rows, name in parts)
+
+
+def _agency_end(path: Path) -> str:
+    end = config.load_agency(path)
+    return f"the end of {', '.join(agency.id for agency in end.agencies)} for the centre {end.centre_id}"
 
 
 def default_config() -> int:

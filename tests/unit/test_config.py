@@ -184,6 +184,8 @@ def test_an_agencys_own_file_needs_three_tables_only(tmp_path: Path) -> None:
     place.write_text('[centre]\nid = "cirebon"\n[mqtt]\nbroker = "mqtt://127.0.0.1"\n[[agency]]\nid = "damkar"\n')
     own = load_agency(place)
     assert (own.centre_id, own.agencies[0].id) == ("cirebon", "damkar")
+    assert config.is_agency_file(place)
+    assert not config.is_agency_file(ROOT / "config" / "siaga.toml")
     place.write_text("")
     with pytest.raises(ConfigErrors) as caught:
         load_agency(place)
