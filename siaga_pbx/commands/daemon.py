@@ -29,7 +29,7 @@ def check_config(file: Path | None) -> int:
     """All errors of the configuration on stderr, one a line; or what it has, in a line. An agency's own file too."""
     path = config_path(file)
     try:
-        has = _agency_end(path) if config.is_agency_file(path) else _centre(path)
+        has = _agency_end(path) if configuration.is_agency_file(path) else _centre(path)
     except ConfigErrors as errors:
         for error in errors.errors:
             sys.stderr.write(f"{error}\n")
@@ -39,13 +39,13 @@ def check_config(file: Path | None) -> int:
 
 
 def _centre(path: Path) -> str:
-    loaded = config.load(path)
+    loaded = configuration.load(path)
     parts = ((loaded.trunks, "trunks"), (loaded.seats, "seats"), (loaded.agencies, "agencies"))
     return ", ".join(f"{len(rows)} {name}" for rows, name in parts)
 
 
 def _agency_end(path: Path) -> str:
-    end = config.load_agency(path)
+    end = configuration.load_agency(path)
     return f"the end of {', '.join(agency.id for agency in end.agencies)} for the centre {end.centre_id}"
 
 

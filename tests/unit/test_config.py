@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from siaga_pbx import config
+from siaga_pbx.commands.daemon import check_config
 from siaga_pbx.config import Config, ConfigErrors, load, load_agency
 
 ROOT = Path(__file__).parents[2]
@@ -196,3 +197,13 @@ def test_a_configuration_is_frozen(folder: Path) -> None:
     loaded: Config = load(folder / "config" / "siaga.toml")
     with pytest.raises(ValueError, match="frozen"):
         loaded.__setattr__("seats", ())
+
+
+def test_check_config_takes_an_agencys_file_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "agency.toml"
+    place.write_text('[centre]\nid = "cirebon"\n[mqtt]\nbroker = "mqtt://127.0.0.1"\n[[agency]]\nid = "damkar"\n')
+    assert check_config(place) == 0
+    assert capsys.readouterr().out == f"{place}: good: the end of damkar for the centre cirebon\n"
+    place.write_text(place.read_text().replace('"damkar"', '"Damkar"'))
+    assert check_config(place) == 1
+    assert "agency[0].id: found 'Damkar'" in capsys.readouterr().err
