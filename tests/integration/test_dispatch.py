@@ -401,6 +401,38 @@ def test_two_agencies_that_stand_in_for_each_other_are_each_followed(tmp_path: P
     run(tmp_path, scenario)
 
 
+def test_who_accepts_relieves_all_in_whose_stead_it_was_engaged(tmp_path: Path) -> None:
+    async def scenario(where: Place) -> None:
+        file = where.config(escalate='["agency:bpbd", "alarm"]', accept_within_s=0.3)
+        file.write_text(file.read_text().replace('escalate = ["alarm"]', 'escalate = ["agency:psc119", "alarm"]'))
+        async with centre_at(file) as centre, agency_at(where.config("psc119"), "psc119") as psc119:
+            (damkar,) = (await centre.dispatcher.dispatch(Order(centre.call(), "fire"))).dispatch_ids
+            await until(lambda: psc119.book.entries)
+            psc119.enter(psc119.book.entries[0].message.dispatch_id, State.ACCEPTED)
+            await until(lambda: "relieved" in centre.kinds(damkar))
+            others = [str(row["id"]) for row in centre.reader.dispatches() if row["agency"] == "bpbd"]
+            assert ["relieved" in centre.kinds(id) for id in others] == [True]
+            await until(lambda: "dispatch_unanswered" not in centre.told.alarms)
+
+    run(tmp_path, scenario)
+
+
+def test_what_is_closed_is_not_kept_in_memory(tmp_path: Path) -> None:
+    async def scenario(where: Place) -> None:
+        async with centre_at(where.config()) as centre, agency_at(where.config("damkar")) as station:
+            (id,) = (await centre.dispatcher.dispatch(Order(centre.call(), "fire"))).dispatch_ids
+            await until(lambda: station.book.get(id))
+            station.enter(id, State.CLEARED)
+            await until(lambda: not list(centre.dispatcher._outbox))
+            station.restate(id)
+            await until(lambda: station.book.unsent is None)
+            await station._bus.publish(Outgoing(f"{PREFIX}/ack/damkar", b"after it"))
+            await until(lambda: centre.dispatcher.quarantined)
+            assert not list(centre.dispatcher._outbox)
+
+    run(tmp_path, scenario)
+
+
 def test_a_voice_call_cannot_be_made_yet_which_is_an_alarm(tmp_path: Path) -> None:
     async def scenario(where: Place) -> None:
         ladder = '["call:sip:113@192.0.2.9", "alarm"]'

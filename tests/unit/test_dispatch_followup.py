@@ -328,6 +328,13 @@ def test_what_was_closed_begins_anew() -> None:
     assert due(one) == (1060, [Engage("bpbd", "not accepted in time")])
 
 
+def test_what_is_closed_while_its_update_is_written_stays_closed() -> None:
+    one = received()
+    one.answered(State.REJECTED, 1, 5)
+    assert one.update(6, anew=False) == [Publish(2)]
+    assert one.state is State.REJECTED
+
+
 def test_an_update_a_day_later_is_delivered_like_any_other() -> None:
     one = received()
     one.answered(State.ON_SCENE, 1, 5)
