@@ -42,8 +42,10 @@ from siaga_pbx.media.sender import Sender
 
 REPORT_S = 5.0
 """Between two RTCP reports of a leg (RFC 3550 6.2)."""
-WATCH_S = 0.1
-"""Between two looks at a leg: half of what a quiet source is given (`sender.QUIET_S`)."""
+WATCH_S = 1.0
+"""Between two looks at a far side that may have gone silent."""
+STAND_IN_S = 0.1
+"""Between two looks at a source that may have gone quiet: half of what it is given (`sender.QUIET_S`)."""
 
 
 class Readers(Protocol):
@@ -72,6 +74,7 @@ class Calls:
         self._recordings: dict[str, Recording] = {}
         self._rejected = 0
         self._watch: Rota[Leg] = Rota(WATCH_S, Leg.watch)
+        self._stand_in: Rota[Sender] = Rota(STAND_IN_S, Sender.watch)
         self._report: Rota[Leg] = Rota(REPORT_S, lambda leg, now: leg.send_report(now, time.time()))
         self._flush: Rota[Recording] = Rota(FLUSH_S, Recording.flush)
 
@@ -158,6 +161,7 @@ class Calls:
         self._readers.add_reader(pair.rtp.fileno(), leg.receive)
         self._readers.add_reader(pair.rtcp.fileno(), leg.receive_report)
         self._watch.add(leg, now)
+        self._stand_in.add(sender, now)
         self._report.add(leg, now)
         if (recording := self._recordings.get(leg.call)) is not None:
             self._tap(leg.call, recording)
@@ -181,6 +185,7 @@ class Calls:
         self._readers.remove_reader(leg.pair.rtcp.fileno())
         self.pacer.remove(leg.sender)
         self._watch.remove(leg)
+        self._stand_in.remove(leg.sender)
         self._report.remove(leg)
         self._ports.give_back(leg.pair, now)
         self._rejected += leg.rejected
@@ -220,6 +225,7 @@ class Calls:
         self.pacer.worst_lag = 0.0
 
     def _then(self, now: float) -> None:
+        self._stand_in.run(now)
         self._watch.run(now)
         self._report.run(now)
         self._flush.run(now)

@@ -193,8 +193,7 @@ class Leg:
             peer.part()
 
     def watch(self, now: float) -> None:
-        """Called now and then: a quiet source is stood in for, a silent far side told of."""
-        self.sender.watch(now)
+        """Called now and then: a silent far side is told of."""
         if self._gate is None:
             return
         since = self.heard_at
