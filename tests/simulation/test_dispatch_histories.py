@@ -37,7 +37,7 @@ EPOCH = 1_795_000_000.0
 TROUBLE_S = 600.0
 END_S = 6 * 3600.0
 PLAN = Plan(60.0, 900.0, ("resend", "agency:bpbd", "call:tel:113"))
-SEEDS = range(1500)
+SEEDS = range(3000)
 
 
 class World:
@@ -67,7 +67,8 @@ class World:
         heapq.heappush(self._later, (self.now + delay, self._count, act))
 
     def run(self) -> None:
-        while self._later and self._later[0][0] <= END_S:
+        end = END_S if self.heals else 5 * TROUBLE_S
+        while self._later and self._later[0][0] <= end:
             self.now, _, act = heapq.heappop(self._later)
             act()
 
