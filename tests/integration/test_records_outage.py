@@ -260,7 +260,16 @@ def test_a_refused_commit_leaves_nothing_but_an_event(file: Path, bell: Bell) ->
         Event(AT, "call", "a", "a", "row_closed", {}),
         Event(None, "call", "a", "a", "odd", {}),  # type: ignore[arg-type]  # what mypy would not let through
     ],
-    ids=str,
+    ids=[
+        "unknown row",
+        "unknown column",
+        "no time",
+        "a word for a number",
+        "unknown table",
+        "half an event",
+        "a kind of ours",
+        "no time in an event",
+    ],
 )
 def test_of_a_write_all_is_kept_that_can_be(file: Path, bell: Bell, wrong: Event | Insert | Update) -> None:
     with opened(file, bell) as store:
