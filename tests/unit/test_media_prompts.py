@@ -96,3 +96,27 @@ def test_wrong_files_are_told_of(tmp_path: Path, rate: int, channels: int, sampl
 def test_a_file_that_is_no_wav(tmp_path: Path) -> None:
     (tmp_path / "new.wav").write_bytes(b"RIFFnonsense")
     assert list(PromptStore(tmp_path).faults) == ["new.wav"]
+
+
+def test_a_file_made_for_the_moment_is_played_by_its_path_and_not_kept(tmp_path: Path) -> None:
+    samples = [(7 * n) % 4001 - 2000 for n in range(20_000)]
+    path = write_wav(tmp_path / "spoken.wav", samples)
+    store = PromptStore()
+    assert str(path) in store
+    shipped = read_prompt(SHIPPED / "failed.wav")[Codec.PCMU]
+    told: list[str] = []
+    frames = store.frames(("failed", str(path), "failed"), (), Codec.PCMU, lambda: told.append("played"))
+    expected = (*shipped, *read_prompt(path)[Codec.PCMU], *shipped)
+    assert tuple(frames) == expected
+    assert told == ["played"]
+    path.unlink()
+    assert str(path) not in store
+    assert list(store.frames((str(path),), (), Codec.PCMA, lambda: told.append("nothing"))) == []
+    assert told == ["played", "nothing"], "the line goes on"
+
+
+def test_a_path_that_is_no_prompt_is_told_of(tmp_path: Path) -> None:
+    store = PromptStore()
+    path = write_wav(tmp_path / "wrong.wav", [1, 2], rate=16_000)
+    assert str(path) not in store
+    assert "16000 Hz" in store.faults[f"{path}.wav"]
