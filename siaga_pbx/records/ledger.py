@@ -27,8 +27,8 @@ _ERASED_COLUMNS: dict[str, tuple[str, ...]] = {
         *("sip_call_id", "caller_number", "callable", "language", "lat", "lon", "radius_m", "location_method"),
         *("seat_id", "reason", "recording"),
     ),
-    "incident": ("note", "address", "lat", "lon", "people"),
-    "dispatch": ("message",),
+    "incident": ("note", "address", "lat", "lon", "radius_m", "location_method", "people"),
+    "dispatch": ("message", "reason"),
     "callback": ("seat_id", "reason"),
 }
 

@@ -5,9 +5,11 @@ what was hashed is what is stored. Defaults are the database's own, for the writ
 made by the migrations; a test compares it with these models.
 """
 
-from sqlalchemy import Boolean, Column, Index, Integer, Table, Text, UniqueConstraint, false, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Table, Text, UniqueConstraint, false, text
 from sqlmodel import Field, SQLModel
 
+# SQLite's integers have 64 bits by themselves, and a primary key that is called otherwise would not be its row id.
+_WHOLE = Integer().with_variant(BigInteger(), "postgresql")
 _OF_CALLS = text("call_id IS NOT NULL")
 _OF_OTHERS = text("subject <> 'call'")
 
@@ -42,7 +44,7 @@ class CallRow(SQLModel, table=True):
     priority: int | None = None
     disposition: str | None = None
     recording: str | None = None
-    rtp_lost: int | None = None
+    rtp_lost: int | None = Field(default=None, sa_type=_WHOLE)
     rtp_jitter_ms: float | None = None
     node: str | None = None
 
@@ -56,7 +58,7 @@ class EventRow(SQLModel, table=True):
         Index("ix_event_subject_id", "subject_id", sqlite_where=_OF_OTHERS, postgresql_where=_OF_OTHERS),
     )
 
-    seq: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    seq: int = Field(primary_key=True, sa_type=_WHOLE, sa_column_kwargs={"autoincrement": False})
     id: str = Field(unique=True)
     at: str
     subject: str
@@ -81,11 +83,14 @@ class IncidentRow(SQLModel, table=True):
     address: str | None = None
     lat: float | None = None
     lon: float | None = None
-    people: int | None = None
+    people: int | None = Field(default=None, sa_type=_WHOLE)
     protected: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
     opened_at: str
     closed_at: str | None = None
     status: str
+    radius_m: float | None = None
+    location_method: str | None = None
+    callers: int = Field(default=1, sa_column=Column(Integer, nullable=False, server_default=text("1")))
 
 
 class DispatchRow(SQLModel, table=True):
@@ -108,6 +113,11 @@ class DispatchRow(SQLModel, table=True):
     cleared_at: str | None = None
     next_attempt_at: str | None = None
     attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default=text("0")))
+    en_route_at: str | None = None
+    rejected_at: str | None = None
+    reason: str | None = None
+    accept_by: str | None = None
+    arrive_by: str | None = None
 
 
 class OutboxRow(SQLModel, table=True):
@@ -140,7 +150,7 @@ class SeatBindingRow(SQLModel, table=True):
     via_is_source: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
     expires_at: str
     call_id: str
-    cseq: int
+    cseq: int = Field(sa_type=_WHOLE)
     path: str | None = None
     user_agent: str | None = None
 
@@ -163,8 +173,8 @@ class WriterRow(SQLModel, table=True):
     __tablename__ = "writer"
 
     run: str = Field(primary_key=True)
-    batch: int
-    seq: int
+    batch: int = Field(sa_type=_WHOLE)
+    seq: int = Field(sa_type=_WHOLE)
     hash: str
 
 

@@ -105,6 +105,9 @@ class IncidentRecord(BaseModel):
     opened_at: str
     closed_at: str | None
     status: str
+    radius_m: float | None
+    location_method: str | None = Field(description="how lat, lon were found; manual: the call-taker's word")
+    callers: int = Field(description="how many calls have reported it")
 
 
 class DispatchRecord(BaseModel):
@@ -126,6 +129,11 @@ class DispatchRecord(BaseModel):
     cleared_at: str | None
     next_attempt_at: str | None
     attempts: int
+    en_route_at: str | None
+    rejected_at: str | None
+    reason: str | None = Field(description="why it was rejected, or cancelled")
+    accept_by: str | None = Field(description="until then a person has to accept, or the next step is taken")
+    arrive_by: str | None = Field(description="until then they have to be on scene, or the next step is taken")
 
 
 class CallDetail(BaseModel):
