@@ -86,6 +86,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
     store = Store(
         config.records.database,
         node=config.centre.id,
+        journal=config.journal_file,
         hooks=RecordHooks(
             on_alarm=lambda *alarm: _from_thread(loop, parts_alarms.set, *alarm),
             on_commit=metrics.records_commit_seconds.observe,

@@ -98,10 +98,19 @@ class Config(Section):
 
     @property
     def state_folder(self) -> Path:
+        """Where the database's file is; with a database elsewhere, beside the folder of the recordings."""
+        return (self._database_file or self.records.recordings).parent
+
+    @property
+    def journal_file(self) -> Path:
+        """What takes the record while the database fails."""
+        file = self._database_file
+        return self.state_folder / (f"{file.name}.pending" if file is not None else "siaga.pending")
+
+    @property
+    def _database_file(self) -> Path | None:
         database = self.records.database
-        return (
-            Path(database.removeprefix("sqlite:///")).parent if database.startswith("sqlite:///") else self.path.parent
-        )
+        return Path(database.removeprefix("sqlite:///")) if database.startswith("sqlite:///") else None
 
 
 class AgencyEnd(Section):

@@ -44,7 +44,7 @@ def explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, str
 
 
 def _shown(key: str, value: object) -> str:
-    if "password" in key:
+    if "password" in key or (key.endswith("database") and "@" in str(value)):
         return "a value that is not shown"
     if isinstance(value, Mapping):  # some of its values may be secrets
         return f"a table of {', '.join(map(str, value)) or 'nothing'}"

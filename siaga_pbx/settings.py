@@ -90,8 +90,13 @@ def _hop(value: str) -> str:
 
 
 def _database(value: str) -> str:
-    if not (value.startswith("sqlite:///") and len(value) > len("sqlite:///")):
-        raise ValueError(value)
+    """Never shows the value in what it raises: it may hold a password."""
+    parts = urlsplit(value)
+    name = parts.path.removeprefix("/")
+    file = parts.scheme == "sqlite" and value.startswith("sqlite:///") and name
+    server = parts.scheme == "postgresql" and name and "/" not in name and parts.netloc.count("@") < 2
+    if not file and not (server and parts.port != 0):
+        raise ValueError("no database")
     return value
 
 
@@ -216,7 +221,11 @@ class Seat(Section):
 
 
 class Records(Section):
-    database: Annotated[str, AfterValidator(_database)] = Field(description="sqlite:///FILE")
+    database: Annotated[str, AfterValidator(_database)] = Field(
+        description="sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME (?host=FOLDER for a UNIX socket);"
+        ' with a password best as { file = "..." } or { env = "..." }',
+        repr=False,
+    )
     recordings: Path = Field(Path("recordings"), description="a folder")
     keep_calls_days: Annotated[int, Field(ge=1, le=36_500)] = Field(
         description="days, 1 to 36500; required, a legal choice"

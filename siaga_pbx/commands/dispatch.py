@@ -52,7 +52,7 @@ def _commit(config: Config, call_id: str, request: DispatchRequest) -> tuple[str
     from siaga_pbx.records.store import Store
 
     order = Order(call_id, **request.model_dump())
-    store = Store(config.records.database)
+    store = Store(config.records.database, journal=config.journal_file)
     with records(config) as reader:
         try:
             # Calls that a crash left open are the daemon's to close, or to take over, when it starts.

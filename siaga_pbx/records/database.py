@@ -13,6 +13,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
+from siaga_pbx.records import postgres
 from siaga_pbx.records.errors import StoreUnavailable
 
 _MODE = 0o600  # callers' numbers: for the daemon's user alone
@@ -45,7 +46,7 @@ def is_outage(error: Exception) -> bool:
     """Whether the database fails (locked, full, read-only, damaged, gone), rather than the one statement."""
     match error:
         case DBAPIError():
-            return not isinstance(error, _REFUSALS)
+            return not isinstance(error, _REFUSALS) or postgres.is_the_schema(error)
         case OSError() | StoreUnavailable():
             return True
         case _:
@@ -58,11 +59,21 @@ def is_harmless(error: Exception) -> bool:
     return str(name).startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_READONLY"))
 
 
-def writer_engine(url: str, busy_timeout_s: float, *, foreign_keys: bool = True) -> Engine:
-    """For the one writer: WAL, each commit synced, foreign keys checked; a transaction begins with the write lock."""
-    file = sqlite_file(url)
-    if file is None:
-        return create_engine(url, poolclass=NullPool)
+def writer_engine(url: str, busy_timeout_s: float, name: str) -> Engine:
+    """For the one writer, whose `name` no other has: each commit is synced, foreign keys are checked."""
+    if sqlite_file(url) is None:
+        return postgres.writer_engine(url, name, busy_timeout_s)
+    return _sqlite_writer(url, busy_timeout_s, foreign_keys=True)
+
+
+def be_the_writer(connection: Connection, name: str) -> None:
+    """One writer a database: StoreUnavailable while there is another. For an SQLite file the store sees to it."""
+    if connection.dialect.name == "postgresql":
+        postgres.be_the_writer(connection, name)
+
+
+def _sqlite_writer(url: str, busy_timeout_s: float, *, foreign_keys: bool) -> Engine:
+    """In WAL mode; a transaction begins with the write lock."""
     engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": busy_timeout_s, "isolation_level": None})
 
     @event.listens_for(engine, "connect")
@@ -87,7 +98,7 @@ def reader_engine(url: str) -> Engine:
     """For queries: opened read-only, so that no reader can hold up the writer or make an empty database."""
     file = sqlite_file(url)
     if file is None:
-        return create_engine(url, execution_options={"postgresql_readonly": True})
+        return postgres.reader_engine(url)
     uri = f"{file.absolute().as_uri()}?mode=ro"
     engine = create_engine(
         f"sqlite:///{uri}&uri=true", pool_size=2, connect_args={"timeout": 5.0, "isolation_level": None}
@@ -133,14 +144,19 @@ def migrate(url: str, busy_timeout_s: float = 5.0) -> None:
     Raises DBAPIError when the database fails, StoreUnavailable when the schema is of a later version than this program.
     """
     prepare_file(url)
-    # A step that rebuilds a table (batch mode) needs the foreign keys off, which cannot be changed in its transaction.
-    engine = writer_engine(url, busy_timeout_s, foreign_keys=False)
+    if sqlite_file(url) is None:
+        engine = postgres.writer_engine(url, "siaga-pbx migration", busy_timeout_s, patience_s=None)
+    else:
+        # A step that rebuilds a table (batch mode) needs foreign keys off; that cannot be changed in its transaction.
+        engine = _sqlite_writer(url, busy_timeout_s, foreign_keys=False)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     script = ScriptDirectory.from_config(config)
     try:
         with _migrating, engine.connect() as connection, connection.begin():
+            if connection.dialect.name == "postgresql":
+                postgres.wait_for_migrations(connection)
             current = MigrationContext.configure(connection).get_current_revision()
             if current == script.get_current_head():
                 return

@@ -44,12 +44,16 @@ class Store:
     ) -> None:
         """`database`: its URL. `node`: the centre's node whose crashed calls open() closes; None: every open call.
 
-        `journal`: the file that takes over when the database fails; beside the database, named `*.pending`, by default.
+        `journal`: the file that takes over when the database fails; beside an SQLite database, named `*.pending`, by
+        default. Another kind needs it named.
         """
-        file = sqlite_file(database) or Path("siaga.db")
+        if journal is None:
+            file = sqlite_file(database)
+            assert file is not None, "a database without a file of ours needs a journal"
+            journal = file.with_name(f"{file.name}.pending")
         self._database, self._node = database, node
         self._times = (busy_timeout_s, retry_s)
-        self._journal = Journal(journal or file.with_name(f"{file.name}.pending"), _MEMORY_LIMIT)
+        self._journal = Journal(journal, _MEMORY_LIMIT)
         self._hooks = hooks or Hooks()
         self._now, self._entropy = now, entropy
         self._queue: SimpleQueue[Batch | _Marker | _Stop] = SimpleQueue()
@@ -128,10 +132,8 @@ class Store:
         self._urgent.set()
 
     def _take_lock(self) -> None:
-        """One writer a database; the kernel drops the lock of a process that dies."""
-        file = sqlite_file(self._database)
-        if file is None:
-            return
+        """One writer a database and journal; the kernel drops the lock of a process that dies."""
+        file = sqlite_file(self._database) or self._journal.path
         with suppress(OSError):  # a disk that fails is the writer's to find and to tell
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = os.open(file.with_name(f"{file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

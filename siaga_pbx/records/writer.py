@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from siaga_pbx.records.changes import Change, Event, Insert, Update, Upsert
 from siaga_pbx.records.database import (
+    be_the_writer,
     check,
     empty_log,
     file_identity,
@@ -229,8 +230,10 @@ class Writer:
             return
         if not self._sound:
             migrate(self._settings.database, self._settings.busy_timeout_s)
-        self._engine = writer_engine(self._settings.database, self._settings.busy_timeout_s)
+        name = f"siaga-pbx {self.run}"
+        self._engine = writer_engine(self._settings.database, self._settings.busy_timeout_s, name)
         self._connection = connection = self._engine.connect()
+        be_the_writer(connection, name)
         self._identity = file_identity(self._file)
         with connection.begin():
             if not self._sound:

@@ -20,7 +20,7 @@ from tests.records_support import raw, rows, url_of
 def test_the_migrations_make_what_the_models_say(tmp_path: Path) -> None:
     url = url_of(tmp_path / "siaga.db")
     migrate(url)
-    engine = writer_engine(url, 1)
+    engine = writer_engine(url, 1, "test")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, METADATA) == []

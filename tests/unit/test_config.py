@@ -46,6 +46,30 @@ def test_the_shipped_configuration_loads(folder: Path) -> None:
     assert loaded.token_file == folder / "config" / "siaga.token"
 
 
+def test_a_database_on_a_server_from_a_file_of_its_own(folder: Path) -> None:
+    file = folder / "config" / "siaga.toml"
+    url = "postgresql://siaga:rahasia@/siaga?host=/run/postgresql"
+    (folder / "config" / "secrets" / "database").write_text(f"{url}\n")
+    change(file, r"^database = .*", 'database = { file = "secrets/database" }')
+    loaded = load(file)
+    assert loaded.records.database == url
+    assert "rahasia" not in repr(loaded)
+    assert loaded.token_file == folder / "config" / "siaga.token", "beside the recordings"
+    assert loaded.journal_file == folder / "config" / "siaga.pending"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://siaga:rahasia@/", "mysql://siaga:rahasia@h/d", "postgresql://siaga:rahasia@h:port/d", "sqlite://x"],
+)
+def test_a_database_that_is_none_is_named_without_its_password(folder: Path, url: str) -> None:
+    change(folder / "config" / "siaga.toml", r"^database = .*", f'database = "{url}"')
+    ((file, key, found, accepted),) = errors_of(folder)
+    assert (file, key) == ("siaga.toml", "records.database")
+    assert "rahasia" not in found
+    assert accepted.startswith("sqlite:///FILE or postgresql://")
+
+
 def test_the_default_configuration_loads_and_is_the_copy_in_config(folder: Path) -> None:
     default = ROOT / "siaga_pbx" / "siaga.default.toml"
     assert default.read_bytes() == (ROOT / "config" / "siaga.default.toml").read_bytes()

@@ -6,6 +6,8 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+_WHOLE = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
+
 
 def upgrade() -> None:
     _create_call()
@@ -43,7 +45,7 @@ def _create_call() -> None:
         sa.Column("priority", sa.Integer),
         sa.Column("disposition", sa.String),
         sa.Column("recording", sa.String),
-        sa.Column("rtp_lost", sa.Integer),
+        sa.Column("rtp_lost", _WHOLE),
         sa.Column("rtp_jitter_ms", sa.Float),
         sa.Column("node", sa.String),
     )
@@ -52,7 +54,7 @@ def _create_call() -> None:
 def _create_event() -> None:
     op.create_table(
         "event",
-        sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("seq", _WHOLE, primary_key=True, autoincrement=False),
         sa.Column("id", sa.String, nullable=False, unique=True),
         sa.Column("at", sa.String, nullable=False),
         sa.Column("subject", sa.String, nullable=False),
@@ -79,7 +81,7 @@ def _create_incident() -> None:
         sa.Column("address", sa.String),
         sa.Column("lat", sa.Float),
         sa.Column("lon", sa.Float),
-        sa.Column("people", sa.Integer),
+        sa.Column("people", _WHOLE),
         sa.Column("protected", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("opened_at", sa.String, nullable=False),
         sa.Column("closed_at", sa.String),
@@ -132,7 +134,7 @@ def _create_own() -> None:
         sa.Column("via_is_source", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("expires_at", sa.String, nullable=False),
         sa.Column("call_id", sa.String, nullable=False),
-        sa.Column("cseq", sa.Integer, nullable=False),
+        sa.Column("cseq", _WHOLE, nullable=False),
         sa.Column("path", sa.String),
         sa.Column("user_agent", sa.String),
     )
@@ -147,7 +149,7 @@ def _create_own() -> None:
     op.create_table(
         "writer",
         sa.Column("run", sa.String, primary_key=True),
-        sa.Column("batch", sa.Integer, nullable=False),
-        sa.Column("seq", sa.Integer, nullable=False),
+        sa.Column("batch", _WHOLE, nullable=False),
+        sa.Column("seq", _WHOLE, nullable=False),
         sa.Column("hash", sa.String, nullable=False),
     )
