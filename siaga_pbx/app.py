@@ -48,7 +48,7 @@ RETENTION_S = 6 * 3600.0
 
 _BOUND_AT_START = ("media", "records", "http")
 """Sections that a reload leaves as they were: what they name is bound, opened or spawned at the start."""
-_SIP_AT_START = ("listen", "certificate", "key")
+_SIP_AT_START = ("listen", "certificate", "key", "ca", "origins", "resolver")
 """The same of [sip]. The files may hold something new: a renewed certificate is taken."""
 
 

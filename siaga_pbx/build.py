@@ -105,7 +105,9 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         metrics,
         certificate=config.sip.certificate,
         key=config.sip.key,
-        is_trunk=lambda host: _is_trunk(parts.config, host),
+        ca=config.sip.ca,
+        origins=config.sip.origins,
+        is_trunk=lambda who: _is_trunk(parts.config, who),
     )
     media = MediaClient(config.media, lambda event: parts.hub.on_media(event), spawn=spawn)
     tools = Tools(
@@ -203,15 +205,19 @@ def stack_settings(config: Config, addresses: Addresses) -> StackSettings:
     return StackSettings(
         domain=config.sip.domain,
         own_hosts=addresses.own_hosts(),
-        trunks=tuple(TrunkOptions(trunk.id, trunk.addresses) for trunk in config.trunks),
+        trunks=tuple(TrunkOptions(trunk.id, trunk.addresses, trunk.certificate_names) for trunk in config.trunks),
         seats=tuple(SeatOptions(seat.id, seat.password, seat.digest) for seat in config.seats),
         contact_for=addresses.contact_for,
         digest=config.sip.digest,
     )
 
 
-def _is_trunk(config: Config, host: str) -> bool:
-    address = ip_address(host)
+def _is_trunk(config: Config, who: str) -> bool:
+    """Whether an address, or a name that a certificate proved, is a trunk's."""
+    try:
+        address = ip_address(who)
+    except ValueError:
+        return any(who in trunk.certificate_names for trunk in config.trunks)
     return any(address in network for trunk in config.trunks for network in trunk.addresses)
 
 

@@ -144,7 +144,7 @@ def load(path: Path) -> Config:
     parts: dict[str, object] = {
         "path": reader.path,
         "centre": centre,
-        "sip": _with_paths(reader, reader.section("sip", Sip, required=True), "certificate", "key"),
+        "sip": _with_paths(reader, reader.section("sip", Sip, required=True), "certificate", "key", "ca"),
         "trunks": reader.tables("trunk", Trunk),
         "media": media and _place_media(reader, media),
         "queue": reader.section("queue", QueueSettings),
@@ -326,9 +326,23 @@ def _cross_checks(config: Config) -> Iterator[tuple[str, str, str, str]]:
     if any(listen.transport in ("tls", "wss") for listen in (*config.sip.listen, *own)):
         for name in ("certificate", "key"):
             if getattr(config.sip, name) is None:
-                yield "siaga", f"sip.{name}", "nothing", "a PEM file, as a listen has a tls:// address"
+                yield "siaga", f"sip.{name}", "nothing", "a PEM file, as a listen has a tls:// or wss:// address"
+    yield from _trunks(config)
     if config.queue.overflow is not None and not any(trunk.outbound for trunk in config.trunks):
         yield "siaga", "queue.overflow", repr(config.queue.overflow), "a target only when a [[trunk]] has outbound"
+
+
+def _trunks(config: Config) -> Iterator[tuple[str, str, str, str]]:
+    """Who a trunk is told by."""
+    taken: set[str] = set()
+    for index, trunk in enumerate(config.trunks):
+        if not trunk.addresses and not trunk.certificate_names:
+            yield "siaga", f"trunk[{index}].addresses", "nothing", "its IP addresses, or certificate_names"
+        if trunk.certificate_names and config.sip.ca is None:
+            yield "siaga", "sip.ca", "nothing", "a PEM file, as a [[trunk]] has certificate_names"
+        for name in taken.intersection(trunk.certificate_names):
+            yield "siaga", f"trunk[{index}].certificate_names", repr(name), "a name that no other [[trunk]] has"
+        taken.update(trunk.certificate_names)
 
 
 def _unique(config: Config) -> Iterator[tuple[str, str, str, str]]:

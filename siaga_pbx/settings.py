@@ -11,6 +11,7 @@ from phonenumbers import SUPPORTED_REGIONS
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from siaga_pbx.sip.errors import RemoteError
+from siaga_pbx.sip.flow import DEFAULT_PORTS
 from siaga_pbx.sip.uri import Uri
 
 
@@ -30,9 +31,32 @@ def _listen(value: object) -> object:
     if not isinstance(value, str):
         return value
     parts = urlsplit(value)
-    if parts.scheme not in ("udp", "tcp", "tls") or parts.hostname is None or parts.port is None or parts.path:
+    if parts.scheme not in DEFAULT_PORTS or parts.hostname is None or parts.port is None or parts.path:
         raise ValueError(value)
     return Listen(parts.scheme, str(ip_address(parts.hostname)), parts.port)
+
+
+def _name_server(value: object) -> object:
+    """ADDRESS or ADDRESS:PORT."""
+    if not isinstance(value, str) or value == "":
+        return None if value == "" else value
+    parts = urlsplit(f"//{value}" if value.count(":") < 2 or "[" in value else f"//[{value}]")
+    if parts.hostname is None or parts.path:
+        raise ValueError(value)
+    return str(ip_address(parts.hostname)), parts.port or 53
+
+
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.netloc or value != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError(value)
+    return value
+
+
+def _host_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", value.lower()):
+        raise ValueError(value)
+    return value.lower()
 
 
 def _http_listen(value: object) -> object:
@@ -124,7 +148,7 @@ class Centre(Section):
 
 class Sip(Section):
     listen: Annotated[tuple[Annotated[Listen, BeforeValidator(_listen)], ...], Field(min_length=1)] = Field(
-        description="a list of udp://ADDRESS:PORT, tcp://ADDRESS:PORT, tls://ADDRESS:PORT"
+        description="a list of udp://ADDRESS:PORT, or tcp://, tls://, ws://, wss:// (an IPv6 address in brackets)"
     )
     domain: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,253}$")] = Field(
         description="the realm that seats register in, such as siaga.local"
@@ -133,6 +157,13 @@ class Sip(Section):
     advertise: Annotated[OptionalText, Field(description=_ADVERTISE)] = None
     certificate: OptionalPath = Field(None, description="the path of a PEM certificate chain")
     key: OptionalPath = Field(None, description="the path of the certificate's PEM key")
+    ca: OptionalPath = Field(None, description="the path of PEM certificates of authorities that vouch for trunks")
+    origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
+        (), description='a list of web origins, such as ["https://meja.example"]'
+    )
+    resolver: Annotated[tuple[str, int] | None, BeforeValidator(_name_server)] = Field(
+        None, description="ADDRESS or ADDRESS:PORT of a name server"
+    )
 
 
 class Mark(Section):
@@ -147,8 +178,11 @@ class Mark(Section):
 
 class Trunk(Section):
     id: Id
-    addresses: Annotated[tuple[Network, ...], Field(min_length=1)] = Field(
-        description="a list of IP addresses or networks, with no host bits set"
+    addresses: tuple[Network, ...] = Field(
+        (), description="a list of IP addresses or networks, with no host bits set; or give certificate_names"
+    )
+    certificate_names: tuple[Annotated[str, AfterValidator(_host_name)], ...] = Field(
+        (), description='a list of host names in the trunk\'s certificate, such as ["sbc.carrier.example"]'
     )
     media_addresses: tuple[Network, ...] = Field((), description="a list of IP addresses or networks")
     number_from: tuple[

@@ -38,12 +38,11 @@ class Admission:
     def refusal(self, host: str) -> str | None:
         """Why a connection from there cannot be taken, as a slug; None: it can."""
         limits = self._limits
-        if self._is_trunk(host):
-            full = len(self._trunks) + len(self._strangers) >= limits.connections
-        elif self._per_source[host] >= limits.per_source:
-            return "connections_of_source"
-        else:
-            full = len(self._strangers) >= limits.connections - limits.reserved
+        full = len(self._trunks) + len(self._strangers) >= limits.connections
+        if not self._is_trunk(host):
+            if self._per_source[host] >= limits.per_source:
+                return "connections_of_source"
+            full = full or len(self._strangers) >= limits.connections - limits.reserved
         return "connections" if full else None
 
     def admit(self, number: int, host: str) -> None:
@@ -52,6 +51,13 @@ class Admission:
         else:
             self._strangers[number] = host
             self._per_source[host] += 1
+
+    def recognise(self, number: int) -> None:
+        """One that was taken for a stranger's has shown a trunk's certificate."""
+        host = self._strangers.get(number)
+        if host is not None:
+            self.release(number)
+            self._trunks.add(number)
 
     def release(self, number: int) -> None:
         """Harmless for a number that is not in."""

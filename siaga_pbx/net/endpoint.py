@@ -11,7 +11,7 @@ faults of the stack or of `on_event` are counted, the last two logged, and the n
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from pathlib import Path
 from typing import ParamSpec, Protocol
@@ -75,23 +75,28 @@ class Endpoint:
         *,
         certificate: Path | None = None,
         key: Path | None = None,
+        ca: Path | None = None,
+        origins: Sequence[str] = (),
         limits: StreamLimits | None = None,
         is_trunk: Callable[[str], bool] = _nobody,
     ) -> None:
-        """`is_trunk(host)`: whether connections from there may use what is reserved for callers (StreamLimits)."""
+        """`is_trunk(who)`: whether an address, or a name proven by a certificate that `ca` vouches for, is a trunk's.
+
+        Its connections may use what is reserved for callers (StreamLimits). `origins`: see WebSocket.
+        """
         self._stack = stack
         self._listen = tuple(listen)
         self._clock = clock
         self._on_event = on_event
         self._metrics = metrics
         self._kinds = Kinds(metrics)
-        self._files = certificate, key
+        self._files = certificate, key, ca
+        self._origins = tuple(origins)
         self._limits = limits or StreamLimits()
         self._is_trunk = is_trunk
         self._names = Names(clock, lambda host: self._udp_for(host) is not None)
         self._udp: dict[Address, UdpSocket] = {}
         self._streams: Streams | None = None
-        self._tls: TlsContexts | None = None
         self._outputs: deque[Output] = deque()
         self._performing = False
         self._running = False
@@ -105,8 +110,7 @@ class Endpoint:
 
     async def start(self) -> None:
         """Bind everything and serve. Raises OSError, with nothing left open: an address is taken, a PEM file is bad."""
-        self._tls = TlsContexts(*self._files)
-        self._streams = Streams(self, self._tls, self._limits, self._is_trunk)
+        self._streams = Streams(self, TlsContexts(*self._files), self._limits, self._is_trunk, self._origins)
         bound = []
         try:
             for listen in self._listen:
@@ -135,8 +139,8 @@ class Endpoint:
 
     def reload_certificate(self) -> None:
         """Take a renewed certificate for handshakes from now on. Raises OSError, and keeps the old, if it is bad."""
-        if self._tls is not None:
-            self._tls.reload()
+        if self._streams is not None:
+            self._streams.tls = self._streams.tls.renewed()
 
     def perform(self, outputs: Iterable[Output]) -> None:
         """Carry out what the stack returned: send, and tell `on_event`.

@@ -1,4 +1,4 @@
-"""TCP and TLS: connections accepted and dialled, found again by number or by address, and none of them for ever.
+"""TCP, TLS and WebSocket: connections accepted and dialled, found by number or address, and none of them for ever.
 
 streams = Streams(...)
 bound = streams.listen(Listen("tcp", "0.0.0.0", 5060))
@@ -10,24 +10,24 @@ await streams.close()
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
 from siaga_pbx.net.addresses import WILDCARDS, first_listen
 from siaga_pbx.net.admission import Admission, StreamLimits
-from siaga_pbx.net.connection import Connection, Key, Stream
+from siaga_pbx.net.connection import Connection, Key, Stream, WebConnection
 from siaga_pbx.net.tls import TlsContexts
 from siaga_pbx.net.udp import open_socket
 from siaga_pbx.settings import Listen
 from siaga_pbx.sip.errors import RemoteError
-from siaga_pbx.sip.flow import Address, Flow, Target, Way
-from siaga_pbx.sip.message import Message
+from siaga_pbx.sip.flow import DEFAULT_PORTS, Address, Flow, Target, Way
+from siaga_pbx.sip.message import Message, Request
 
 log: FilteringBoundLogger = structlog.get_logger()
 
@@ -38,6 +38,8 @@ MAX_DIALS = 64
 """Connections in the making at once."""
 MAX_DIAL_WAITING = 256
 """Messages that wait for one connection to be made."""
+MAX_ALIASES = 8
+"""Ports of a peer that one connection of its own serves."""
 
 
 class User(Protocol):
@@ -65,10 +67,21 @@ class _Dial:
 class Streams:
     """All connections of an endpoint; the `Owner` of each."""
 
-    def __init__(self, user: User, tls: TlsContexts, limits: StreamLimits, is_trunk: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        user: User,
+        tls: TlsContexts,
+        limits: StreamLimits,
+        is_trunk: Callable[[str], bool],
+        origins: Sequence[str] = (),
+    ) -> None:
+        """`is_trunk` is asked for an address, and for a name proven by a certificate."""
         self._user = user
-        self._tls = tls
         self._limits = limits
+        self._is_trunk = is_trunk
+        self._origins = tuple(origins)
+        self.tls = tls
+        """For handshakes from now on."""
         self._bound: list[Listen] = []
         self._listeners: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,7 +94,7 @@ class Streams:
 
     def listen(self, listen: Listen) -> Listen:
         """Accept from now on. Returns where, with the port. Raises OSError."""
-        kind: Stream = "tls" if listen.transport == "tls" else "tcp"
+        kind = cast(Stream, listen.transport)
         listener = open_socket(socket.SOCK_STREAM, listen.host, listen.port)
         self._listeners.append(listener)
         listener.listen(BACKLOG)
@@ -94,12 +107,15 @@ class Streams:
         """False when it cannot go there. True is no promise: what fails later is told as unreachable or closed."""
         if isinstance(way, Flow):
             return way.connection in self._open and self._open[way.connection].send(data)
-        key: Key = "tls" if way.transport == "tls" else "tcp", way.host, way.port
+        if way.transport == "udp":
+            return False
+        key: Key = way.transport, way.host, way.port, way.name
         own = way.flow.connection if way.flow is not None else None
         for connection in (self._open.get(own) if own is not None else None, self._by_key.get(key)):
             if connection is not None and connection.send(data):
                 return True
-        return self._dial(key, way, data)
+        # A browser takes no connections: who lost its WebSocket opens another (RFC 7118 5).
+        return way.transport in ("tcp", "tls") and self._dial(key, way, data)
 
     def sweep(self) -> None:
         """Ends the connections that are silent, stalled or idle for too long."""
@@ -107,12 +123,16 @@ class Streams:
         for connection in list(self._open.values()):
             if connection.stalled_since is not None and now - connection.stalled_since > limits.message_s:
                 self._cut(connection, "stalled")
+            elif connection.unread_since is not None and now - connection.unread_since > limits.message_s:
+                self._cut(connection, "unread")
             elif (
                 not connection.spoken and not connection.dialled and now - connection.opened_at > limits.first_message_s
             ):
                 self._cut(connection, "silent")
             elif now - connection.last_message > limits.idle_s:
                 connection.close()
+            else:
+                connection.keep_open()
 
     async def close(self, within_s: float = 1.0) -> None:
         """Stop accepting, send what is written, close; what does not close in time is cut."""
@@ -134,15 +154,42 @@ class Streams:
 
     def opened(self, connection: Connection) -> None:
         self._open[connection.number] = connection
-        if connection.key is not None:
-            self._by_key[connection.key] = connection
-            if connection.dialled and (dial := self._dials.pop(connection.key, None)) is not None:
-                # At once, so that nothing that is sent from now on overtakes what waited.
-                for _, data in dial.waiting:
-                    connection.send(data)
+        self._by_key[connection.keys[0]] = connection
+        if connection.dialled and (dial := self._dials.pop(connection.keys[0], None)) is not None:
+            # At once, so that nothing that is sent from now on overtakes what waited.
+            for _, data in dial.waiting:
+                connection.send(data)
+        if self._is_known(connection):
+            self._admission.recognise(connection.number)
 
-    def received(self, item: Message | RemoteError, flow: Flow) -> None:
-        self._user.received(item, flow)
+    def received(self, connection: Connection, item: Message | RemoteError) -> None:
+        if connection.flow is None:
+            return
+        if isinstance(item, Request) and not connection.dialled and item.via.param("alias") is not None:
+            self._alias(connection, connection.flow, item.via.port)
+        self._user.received(item, connection.flow)
+
+    def _alias(self, connection: Connection, flow: Flow, port: int | None) -> None:
+        """The peer serves requests to its own port by this connection too (RFC 5923).
+
+        Believed of trunks only: behind a NAT, one could take another's calls so. For a certificate's names as well.
+        """
+        if len(connection.keys) > MAX_ALIASES or flow.transport not in ("tcp", "tls") or not self._is_known(connection):
+            return
+        place = flow.remote[0], port or DEFAULT_PORTS[flow.transport]
+        for name in ("", *sorted(flow.names)):
+            key: Key = flow.transport, *place, name
+            if key not in connection.keys:
+                connection.keys.append(key)
+            self._by_key[key] = connection
+
+    def _is_known(self, connection: Connection) -> bool:
+        """Whether a trunk is at the other end."""
+        flow = connection.flow
+        return flow is not None and (self._is_trunk(flow.remote[0]) or any(map(self._is_trunk, flow.names)))
+
+    def refused(self, reason: str) -> None:
+        self._user.refused(reason)
 
     def failed(self) -> None:
         self._user.failed()
@@ -152,8 +199,9 @@ class Streams:
         flow = connection.flow
         if flow is None or self._open.pop(connection.number, None) is None:
             return
-        if (key := connection.key) is not None and self._by_key.get(key) is connection:
-            del self._by_key[key]
+        for key in connection.keys:
+            if self._by_key.get(key) is connection:
+                del self._by_key[key]
         if not self._open:
             self._none_open.set()
         self._user.closed(flow)
@@ -184,13 +232,15 @@ class Streams:
             _reset(accepted)
             self._user.refused(refusal)
             return
-        connection = Connection(self._next_number(), kind, self)
+        number = self._next_number()
+        web = kind in ("ws", "wss")
+        connection = WebConnection(number, kind, self, self._origins) if web else Connection(number, kind, self)
         self._admission.admit(connection.number, host)
         self._run(self._admit(connection, accepted, kind), "admit")
 
     async def _admit(self, connection: Connection, accepted: socket.socket, kind: Stream) -> None:
-        context = self._tls.server if kind == "tls" else None
-        limit = self._limits.handshake_s if kind == "tls" else None
+        context = {"tls": self.tls.server, "wss": self.tls.web}.get(kind)
+        limit = self._limits.handshake_s if context is not None else None
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection, accepted, ssl=context, ssl_handshake_timeout=limit
@@ -217,14 +267,19 @@ class Streams:
         return True
 
     async def _connect(self, key: Key, dial: _Dial) -> None:
-        kind, host, port = key
+        kind, host, port, name = key
         connection = Connection(self._next_number(), kind, self, key)
-        context, name = (self._tls.client, host) if kind == "tls" else (None, None)
+        context = self.tls.client if kind == "tls" else None
         local = self._leaving_by(kind, host)
         try:
             async with asyncio.timeout(self._limits.dial_s):
                 await asyncio.get_running_loop().create_connection(
-                    lambda: connection, host, port, ssl=context, server_hostname=name, local_addr=local
+                    lambda: connection,
+                    host,
+                    port,
+                    ssl=context,
+                    server_hostname=(name or host) if context is not None else None,
+                    local_addr=local,
                 )
         except (OSError, UnicodeError) as error:
             log.info("net.dial_failed", transport=kind, host=host, port=port, error=str(error) or type(error).__name__)

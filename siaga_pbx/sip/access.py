@@ -12,7 +12,7 @@ from siaga_pbx.sip.uri import Uri
 
 @dataclass(frozen=True, slots=True)
 class Trunk:
-    """A carrier: an address in one of the trunk's networks."""
+    """A carrier: an address in one of the trunk's networks, or one of its names proven by a certificate."""
 
     id: str
 
@@ -44,10 +44,11 @@ _REMEMBERED = 4096
 class Access:
     """Tells sources apart. Trunks come first: an address that is a trunk's and a seat's makes the trunk's calls."""
 
-    __slots__ = ("_own_hosts", "_remembered", "_trunks")
+    __slots__ = ("_names", "_own_hosts", "_remembered", "_trunks")
 
     def __init__(self, trunks: Iterable[TrunkOptions], own_hosts: frozenset[str]) -> None:
         self._trunks = tuple(trunks)
+        self._names = {name: Trunk(trunk.id) for trunk in self._trunks for name in trunk.names}
         self._own_hosts = own_hosts
         self._remembered: dict[str, Trunk | None] = {}
 
@@ -71,10 +72,13 @@ class Access:
         ]
         return Trunk(max(found, key=lambda match: match[0])[1]) if found else None
 
+    def _proven(self, names: frozenset[str]) -> Trunk | None:
+        return next((self._names[name] for name in names if name in self._names), None)
+
     def source_of(self, flow: Flow, seat: str | None) -> Source:
         """Who is at the other end of a flow; `seat` is the seat whose live registration came from exactly there."""
         host = flow.remote[0]
-        trunk = self.trunk_of(host)
+        trunk = self._proven(flow.names) or self.trunk_of(host)
         if trunk is not None:
             return trunk
         if seat is not None:

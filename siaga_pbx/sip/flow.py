@@ -3,34 +3,41 @@
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-Transport: TypeAlias = Literal["udp", "tcp", "tls"]
+Transport: TypeAlias = Literal["udp", "tcp", "tls", "ws", "wss"]
 Address: TypeAlias = tuple[str, int]
 
-DEFAULT_PORTS: dict[Transport, int] = {"udp": 5060, "tcp": 5060, "tls": 5061}
+DEFAULT_PORTS: dict[Transport, int] = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
+"""RFC 3261 19.1.2; RFC 7118 5.3 for WebSocket."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """The way a packet came: replies go back down it.
 
-    On UDP `local` names the socket and `remote` the other end. On TCP and TLS `connection` is the shell's number of the
-    connection, never used twice; a flow whose connection is closed leads nowhere.
+    On UDP `local` names the socket and `remote` the other end. Elsewhere `connection` is the shell's number of the
+    connection, never used twice; a flow whose connection is closed leads nowhere. `names` are those that the peer has
+    proven by its certificate (RFC 5922), in lower case.
     """
 
     transport: Transport
     local: Address
     remote: Address
     connection: int | None = None
+    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a request goes: down `flow` while its connection is open, else to host and port (a new connection)."""
+    """Where a request goes: down `flow` while its connection is open, else to host and port (a new connection).
+
+    `name` is what the certificate at the other end must be for, if that is not the host.
+    """
 
     transport: Transport
     host: str
     port: int
     flow: Flow | None = None
+    name: str = ""
 
 
 Way: TypeAlias = Flow | Target
@@ -57,8 +64,7 @@ def connection_of(way: Way) -> int | None:
 
 def without_connection(way: Way) -> Target:
     """A way whose connection is closed: to the same address, by a new one."""
-    host, port = (way.host, way.port) if isinstance(way, Target) else way.remote
-    return Target(way.transport, host, port)
+    return replace(way, flow=None) if isinstance(way, Target) else Target(way.transport, *way.remote)
 
 
 def reliable(way: Way) -> bool:

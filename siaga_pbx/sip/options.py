@@ -16,10 +16,14 @@ Entropy: TypeAlias = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class TrunkOptions:
-    """A carrier: where its packets may come from. Networks carry no port: every port of an address is the trunk's."""
+    """A carrier: where its packets may come from. Networks carry no port: every port of an address is the trunk's.
+
+    `names`, in lower case: who proves one of them by a certificate is the trunk too, wherever it is.
+    """
 
     id: str
     networks: tuple[IPv4Network | IPv6Network, ...]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
