@@ -209,6 +209,14 @@ def agency(
 
 
 @app.command()
+def mqtt_acl(config: Config = None) -> int:
+    """Print the broker's access rules (mosquitto's acl_file)."""
+    from siaga_pbx.commands import broker
+
+    return broker.mqtt_acl(config)
+
+
+@app.command()
 def verify_records(config: Config = None) -> int:
     """Check that nobody changed what is on record."""
     from siaga_pbx.commands import evidence

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +90,7 @@ async def until(condition: Callable[[], object], within_s: float = 10.0) -> None
 
 
 def mosquitto(
-    folder: Path, *, port: int = 0, persistent: bool = True, acl: str = RULES, extra: tuple[str, ...] = ()
+    folder: Path, *, port: int = 0, persistent: bool = True, acl: str = RULES, extra: Iterable[str] = ()
 ) -> Mosquitto:
     """A broker with a password and rights for each end. Start it."""
     return Mosquitto(folder / "broker", USERS, acl, port=port, persistent=persistent, extra=extra)

@@ -5,6 +5,7 @@ comes again. A message that goes out is done when the broker's PUBACK is there, 
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -16,18 +17,26 @@ from urllib.parse import urlsplit
 import aiomqtt
 import structlog
 from paho.mqtt.client import Client as Paho
+from paho.mqtt.client import DisconnectFlags
+from paho.mqtt.enums import LogLevel
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from siaga_pbx.dispatch.bus_faults import explain, tls_context
 from siaga_pbx.dispatch.message import MAX_PAYLOAD
 from siaga_pbx.settings import Mqtt
 
 if TYPE_CHECKING:
-    from paho.mqtt.client import CallbackOnPublish_v2
+    from paho.mqtt.client import CallbackOnDisconnect_v2, CallbackOnPublish_v2
 
 log = structlog.get_logger(__name__)
+
+# What paho says on its own would go to stderr, beside our log: the reasons that matter are read in `on_log` below.
+_PAHO_LOG = logging.getLogger("siaga_pbx.paho")
+_PAHO_LOG.addHandler(logging.NullHandler())
+_PAHO_LOG.propagate = False
 
 NO_MATCHING_SUBSCRIBERS = 0x10  # MQTT 5, 3.4.2.1
 SESSION_EXPIRY_S = 7 * 86_400
@@ -136,6 +145,8 @@ class Bus:
         self._leave = asyncio.Event()  # ends the session that is there, not the next one
         self._broken = ""  # why, when it is not by our own wish
         self._closing = False
+        self._dropped = asyncio.Event()  # by the broker, before it had answered our CONNECT
+        self._complaint = ""  # the last error that paho spoke of
         self._paho: Paho | None = None
         self._unconfirmed: dict[int, asyncio.Future[ReasonCode]] = {}
 
@@ -199,6 +210,8 @@ class Bus:
                 log.exception("broker connection failed")
                 reason = repr(error)
             if reason:
+                settings = self._settings()
+                reason = explain(reason, f"{settings.host}:{settings.port}")
                 log.warning("broker lost", reason=reason)
             self._on_connection(False, reason)
             failures = 0 if loop.time() - began >= _STABLE_S else failures + 1
@@ -211,7 +224,7 @@ class Bus:
         settings = self._settings()
         client = await self._client(settings)
         try:
-            await client.__aenter__()
+            await self._enter(client)
         except BaseException:
             client._client.disconnect()  # aiomqtt leaves the socket of a connection without CONNACK open
             raise
@@ -224,6 +237,20 @@ class Bus:
                     waiting.set_exception(NotPublished("the connection broke"))
             with suppress(aiomqtt.MqttError):
                 await client.__aexit__(None, None, None)
+
+    async def _enter(self, client: aiomqtt.Client) -> None:
+        """Raises MqttError: at once if the broker drops the connection without a CONNACK, which aiomqtt waits out."""
+        entering = asyncio.ensure_future(client.__aenter__())
+        dropped = asyncio.ensure_future(self._dropped.wait())
+        try:
+            await asyncio.wait({entering, dropped}, return_when=asyncio.FIRST_COMPLETED)
+            if not entering.done():
+                raise aiomqtt.MqttError(self._complaint or "the broker closed the connection at once")
+            entering.result()
+        finally:
+            for task in (entering, dropped):
+                task.cancel()
+            await asyncio.wait({entering, dropped})
 
     async def _serve(self, client: aiomqtt.Client, settings: BusSettings) -> None:
         await _subscribe(client, settings.subscriptions)
@@ -283,23 +310,48 @@ class Bus:
             username=settings.username,
             password=settings.password,
             will=aiomqtt.Will(settings.presence_topic, self._presence(False), qos=1, retain=True),
-            tls_context=await asyncio.to_thread(_tls_context, settings) if settings.tls else None,
+            tls_context=await self._tls(settings),
             keepalive=_KEEPALIVE_S,
             timeout=_TIMEOUT_S,
             max_queued_incoming_messages=_QUEUE_LIMIT,
+            logger=_PAHO_LOG,
         )
-        # aiomqtt has no name for these two: the application acknowledges, and the PUBACK's reason code is read.
-        client._client.manual_ack_set(True)
-        taken = cast("CallbackOnPublish_v2", client._client.on_publish)
+        self._chain(client)
+        return client
+
+    async def _tls(self, settings: BusSettings) -> ssl.SSLContext | None:
+        """Reads the files anew for each connection: a renewed certificate is taken without a restart."""
+        if not settings.tls:
+            return None
+        return await asyncio.to_thread(tls_context, settings.ca, settings.certificate, settings.key)
+
+    def _chain(self, client: aiomqtt.Client) -> None:
+        """What aiomqtt has no name for: we acknowledge, read the PUBACK's reason code, and why a connection ended."""
+        self._dropped.clear()
+        self._complaint = ""
+        inner = client._client
+        inner.manual_ack_set(True)
+        published = cast("CallbackOnPublish_v2", inner.on_publish)
+        disconnected = cast("CallbackOnDisconnect_v2", inner.on_disconnect)
 
         def on_publish(paho: Paho, userdata: object, mid: int, code: ReasonCode, properties: Properties) -> None:
             waiting = self._unconfirmed.get(mid)
             if waiting is not None and not waiting.done():
                 waiting.set_result(code)
-            taken(paho, userdata, mid, code, properties)
+            published(paho, userdata, mid, code, properties)
 
-        client._client.on_publish = on_publish
-        return client
+        def on_disconnect(
+            paho: Paho, userdata: object, flags: DisconnectFlags, code: ReasonCode, properties: Properties | None
+        ) -> None:
+            if not client._connected.done():
+                self._dropped.set()
+            disconnected(paho, userdata, flags, code, properties)
+
+        def on_log(paho: Paho, userdata: object, level: int, text: str) -> None:
+            if level == LogLevel.MQTT_LOG_ERR:
+                self._complaint = text
+
+        inner.on_publish, inner.on_disconnect, inner.on_log = on_publish, on_disconnect, on_log
 
 
 async def _subscribe(client: aiomqtt.Client, topics: Sequence[str]) -> None:
@@ -312,11 +364,3 @@ async def _subscribe(client: aiomqtt.Client, topics: Sequence[str]) -> None:
 
 def _properties(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call]  # paho's own is not annotated
-
-
-def _tls_context(settings: BusSettings) -> ssl.SSLContext:
-    """Reads the files anew for each connection: a renewed certificate is taken without a restart."""
-    context = ssl.create_default_context(cafile=settings.ca)
-    if settings.certificate is not None:
-        context.load_cert_chain(settings.certificate, settings.key)
-    return context

@@ -1,10 +1,9 @@
 """The processes: mosquitto as our child, the example configuration, and the agency's end as a program."""
 
 import asyncio
-import datetime
-import ipaddress
 import os
 import pty
+import shutil
 import signal
 import socket
 import stat
@@ -14,20 +13,18 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from siaga_pbx.cli import main
 from siaga_pbx.dispatch import broker as broker_module
 from siaga_pbx.dispatch.broker import (
     BrokerError,
     BrokerMissing,
     Mosquitto,
-    access_rules,
     folder_of,
     read_access,
 )
 from siaga_pbx.dispatch.order import Order
+from tests.authority import Authority, Pair
 from tests.dispatch_centre import agency_at, centre_at, mosquitto, until, write_config
 
 ROOT = Path(__file__).parents[2]
@@ -161,17 +158,26 @@ def test_the_embedded_broker_dies_with_the_daemon(tmp_path: Path) -> None:
 # --- the example for a real one ---------------------------------------------------------------------------------------
 
 
-def test_the_example_rules_are_those_of_the_example_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (ROOT / "config" / "mosquitto" / "acl").read_text()
-    rules = "\n".join(line for line in text.splitlines() if not line.startswith("#")).strip()
-    assert rules == access_rules("siaga/cirebon", ["damkar", "psc119", "bpbd", "polres110"]).strip()
+def test_the_example_rules_are_those_that_mqtt_acl_makes_of_the_example_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config" / "siaga.toml"
+    shutil.copytree(ROOT / "dialplans", tmp_path / "dialplans")
+    (config.parent / "secrets").mkdir(parents=True)
+    for secret in ("mqtt-centre", "seat-101", "seat-102", "seat-103"):
+        (config.parent / "secrets" / secret).write_text("for the test")
+    shutil.copy(ROOT / "config" / "siaga.toml", config)
+    assert main(["mqtt-acl", "--config", str(config)]) == 0
+    assert capsys.readouterr().out == (ROOT / "config" / "mosquitto" / "acl").read_text()
 
 
 def test_the_example_configuration_serves_both_ends_over_tls(tmp_path: Path) -> None:
     """Its own lines, with the places of files and the ports replaced, and with client certificates."""
 
     async def scenario(stack: AsyncExitStack) -> None:
-        authority, centre_pair, agency_pair, server = certificates(tmp_path)
+        signed = Authority(tmp_path)
+        authority, server = signed.certificate, signed.pair("broker", "localhost")
+        centre_pair, agency_pair = signed.pair("centre"), signed.pair("damkar")
         plain = mosquitto(tmp_path)
         await plain.start()
         await plain.stop()
@@ -200,28 +206,6 @@ def test_the_example_configuration_serves_both_ends_over_tls(tmp_path: Path) -> 
     run(scenario)
 
 
-# paho leaves the socket of a failed handshake to be collected.
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_broker_with_a_certificate_of_nobody_we_trust_gets_nothing(tmp_path: Path) -> None:
-    async def scenario(stack: AsyncExitStack) -> None:
-        _, _, _, server = certificates(tmp_path)
-        (tmp_path / "other").mkdir()
-        authority, *_ = certificates(tmp_path / "other")
-        tls_port = broker_module._free_port()
-        extra = (f"listener {tls_port} 127.0.0.1", f"certfile {server[0]}", f"keyfile {server[1]}")
-        broker = mosquitto(tmp_path, extra=extra)
-        await broker.start()
-        stack.push_async_callback(broker.stop)
-        url = f"mqtts://localhost:{tls_port}"
-        centre = await stack.enter_async_context(centre_at(with_tls(tmp_path, url, "centre", authority, None)))
-        await until(lambda: "certificate verify failed" in centre.told.alarms.get("mqtt_disconnected", ""))
-
-    run(scenario)
-
-
-Pair = tuple[Path, Path]
-
-
 def with_tls(folder: Path, url: str, user: str, authority: Path, pair: Pair | None) -> Path:
     file = write_config(folder, url, user=user)
     lines = [f'ca = "{authority}"']
@@ -229,51 +213,6 @@ def with_tls(folder: Path, url: str, user: str, authority: Path, pair: Pair | No
         lines += [f'certificate = "{pair[0]}"', f'key = "{pair[1]}"']
     file.write_text(file.read_text().replace("[mqtt]", "\n".join(["[mqtt]", *lines])))
     return file
-
-
-def certificates(folder: Path) -> tuple[Path, Pair, Pair, Pair]:
-    """An authority, and what it signed for the centre, an agency and the broker."""
-    authority_key = ec.generate_private_key(ec.SECP256R1())
-    authority_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Siaga test authority")])
-    now = datetime.datetime.now(datetime.UTC)
-
-    def sign(name: str, key: ec.EllipticCurvePrivateKey, is_authority: bool) -> x509.Certificate:
-        subject = authority_name if is_authority else x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        usage = x509.KeyUsage(not is_authority, *(False,) * 4, is_authority, is_authority, False, False)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(authority_name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(usage, critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
-            )
-            .sign(authority_key, hashes.SHA256())
-        )
-
-    authority = folder / "ca.crt"
-    authority.write_bytes(sign("", authority_key, True).public_bytes(serialization.Encoding.PEM))
-
-    def pair(name: str) -> Pair:
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate_file, key_file = folder / f"{name}.crt", folder / f"{name}.key"
-        certificate_file.write_bytes(sign(name, key, False).public_bytes(serialization.Encoding.PEM))
-        key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return certificate_file, key_file
-
-    return authority, pair("centre"), pair("damkar"), pair("broker")
 
 
 # --- the agency's program ---------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ COMMANDS = (
     "dispatches",
     "dispatch",
     "agency",
+    "mqtt-acl",
     "verify-records",
 )
 
