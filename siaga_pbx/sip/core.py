@@ -21,7 +21,6 @@ from siaga_pbx.sip.table import Table, server_key
 from siaga_pbx.sip.transaction import Answer, Client, Deliver, InviteClient, InviteServer, Server, State, Step
 from siaga_pbx.sip.ways import way_back, way_in_dialog, way_to
 
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER"
 RETRY_AFTER_S = 10
 """The random wait that a request gets which came while another was open is below this (RFC 3261 14.2)."""
 
@@ -135,6 +134,17 @@ class Core:
         self._start(transaction, now)
         return transaction
 
+    def resume_invite(self, request: Request, way: Way, rings: bool, answer: Answer, now: float) -> InviteClient:
+        """The transaction of an INVITE that was sent before a restart; `rings`: a response has come."""
+        key = (request.via.branch or "", "INVITE")
+        transaction = InviteClient(way, bytes(request), self.settings.timers, key, answer, request)
+        if rings:
+            transaction.resume()
+            self.table.add(transaction)
+        else:
+            self._start(transaction, now)
+        return transaction
+
     def _start(self, transaction: InviteClient | Client, now: float) -> None:
         self.table.add(transaction)
         self.carry_out(transaction, transaction.start(now), now)
@@ -203,7 +213,8 @@ class Core:
         """A response; one that is not provisional gets a To tag if the request had none."""
         tag = to_tag or (None if status == 100 or request.to.tag else self.token())
         body, content_type = (str(sdp).encode(), "application/sdp") if sdp is not None else (b"", None)
-        extra = (("Server", self.settings.user_agent), *headers)
+        # Who has not said yet who he is need not know what we are.
+        extra = headers if status == 401 else (("Server", self.settings.user_agent), *headers)
         return make_response(request, status, reason, tag, extra, body, content_type)
 
     # Legs
@@ -246,19 +257,26 @@ class Core:
     def end(self, leg: Leg, by: By, status: int | None, reason: str | None, now: float) -> None:
         """Tells the user, once; what is owed to the wire goes on until `release`."""
         self.close(leg)
+        self.refuse_pending(leg, now)
+        self.out.append(Ended(leg.id, by, status, reason))
+
+    def refuse_pending(self, leg: Leg, now: float) -> None:
+        """What is pending in a dialog that ends is answered 487 (RFC 3261 15.1.2); who would replace it, 603."""
         if leg.offered is not None:
-            # RFC 3261 15.1.2: what is pending in a dialog that ends is answered 487.
             transaction, request = leg.offered
             leg.offered = None
             self.respond(transaction, self.response(request, 487), now)
-        self.out.append(Ended(leg.id, by, status, reason))
+        heir, leg.heir = leg.heir, None
+        if heir is not None and heir.incoming is not None:
+            self.respond(heir.incoming.transaction, self.response(heir.incoming.request, 603), now)
+            self.release(heir)
 
     def close(self, leg: Leg) -> None:
         """The user knows the leg no more."""
         self.legs.pop(leg.id, None)
         leg.phase = Phase.LEAVING
         leg.wanted = None
-        leg.stop_waiting()
+        leg.stop()
 
     def release(self, leg: Leg) -> None:
         """Nothing more is owed to the wire."""
@@ -279,10 +297,11 @@ def sdp_of(message: Message) -> Sdp | None:
         return None
 
 
-def reason_of(request: Request) -> str | None:
-    """The Reason header of a BYE or CANCEL (RFC 3326), as much of it as a record needs."""
-    reason = request.headers.get("Reason")
-    return reason[:MAX_REASON] if reason is not None else None
+def reason_of(message: Message) -> str | None:
+    """The Reason of a BYE, a CANCEL or a refusal (RFC 3326, RFC 6432): all its values, as much as a record needs."""
+    if "Reason" not in message.headers:
+        return None
+    return ", ".join(message.headers.values("Reason"))[:MAX_REASON]
 
 
 def contact_header(address: Address, way: Way) -> str:

@@ -1,14 +1,14 @@
 """Which transaction a message belongs to (RFC 3261 17.1.3, 17.2.3, 8.2.2.2)."""
 
-from siaga_pbx.sip.message import Request, Response
+from siaga_pbx.sip.message import Message, Response
 from siaga_pbx.sip.transaction import Client, InviteClient, InviteServer, Server, ServerKey
 
 MAX_SERVER_TRANSACTIONS = 100_000
 """Three requests a call, 500 calls a second, for the 32 s that a transaction stays, twice over. More are dropped."""
 
 
-def server_key(request: Request, method: str) -> ServerKey:
-    """What a request is matched by; ACK and CANCEL are looked up as INVITE.
+def server_key(request: Message, method: str) -> ServerKey:
+    """What a request is matched by; ACK and CANCEL are looked up as INVITE. A response has the same headers.
 
     RFC 3261 17.2.3 asks for branch, sent-by and method. Call-ID, From tag and CSeq are added: pyVoIP answers a
     challenge with the branch of the request that was challenged, and phones older than RFC 3261 have none to speak of.

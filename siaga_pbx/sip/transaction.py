@@ -126,6 +126,10 @@ class InviteClient(Transaction):
         self._enter(State.CALLING, deadlines)
         return [Send(self.way, self.data)]
 
+    def resume(self) -> None:
+        """Instead of `start`: it was sent before a restart, and a provisional response has come."""
+        self._enter(State.PROCEEDING)
+
     def receive(self, response: Response, now: float) -> list[Step]:
         status = response.status
         match self.state:

@@ -8,8 +8,9 @@ from siaga_pbx.sip.byes import Byes
 from siaga_pbx.sip.core import ALLOW, Core, sdp_of
 from siaga_pbx.sip.dialog import Dialog
 from siaga_pbx.sip.events import Answered, Failed, LegId, Ringing
+from siaga_pbx.sip.flow import Way
 from siaga_pbx.sip.leg import Leg, Phase
-from siaga_pbx.sip.message import Response
+from siaga_pbx.sip.message import Request, Response
 from siaga_pbx.sip.options import Invite
 from siaga_pbx.sip.transaction import InviteClient, Lost, State, cancel_for
 
@@ -56,6 +57,11 @@ class Uac:
         request.body = str(call.sdp).encode()
         answer = partial(self._answered, leg, dialog.local_cseq)
         leg.calling = core.send_invite(request, dialog.way, answer, now)
+
+    def resume(self, leg: Leg, request: Request, way: Way, rings: bool, now: float) -> None:
+        """An INVITE of before a restart goes on, in its transaction; unless the phone rings it is sent again."""
+        answer = partial(self._answered, leg, request.cseq.number)
+        leg.calling = self._core.resume_invite(request, way, rings, answer, now)
 
     # What comes of it
 

@@ -7,10 +7,11 @@ from siaga_pbx.sip.acks import Acks
 from siaga_pbx.sip.core import ALLOW, Core, Extra, reason_of, sdp_of
 from siaga_pbx.sip.dialog import accept_dialog
 from siaga_pbx.sip.events import By, IncomingCall, Noted
-from siaga_pbx.sip.flow import Flow
+from siaga_pbx.sip.flow import Flow, Way
 from siaga_pbx.sip.leg import Incoming, Leg, Phase
 from siaga_pbx.sip.message import Request
 from siaga_pbx.sip.sdp import Sdp
+from siaga_pbx.sip.table import server_key
 from siaga_pbx.sip.transaction import InviteServer
 from siaga_pbx.sip.ways import is_direct
 
@@ -53,6 +54,17 @@ class Uas:
         if required := request.headers.values("Require"):
             # A trunk's only (see Door): a 420 would lose a caller for the sake of an extension.
             core.out.append(Noted(leg_id, "require", ", ".join(required)[:MAX_DETAIL]))
+
+    def resume(self, leg: Leg, request: Request, way: Way, rings: bool, now: float) -> None:
+        """An INVITE of before a restart goes on: the caller hears what it heard."""
+        core = self._core
+        key = server_key(request, "INVITE")
+        transaction = InviteServer(way, b"", core.settings.timers, key, leg.dialog.local_tag)
+        core.table.add(transaction)
+        leg.incoming = Incoming(request, transaction, sdp_of(request) is None)
+        core.respond(transaction, core.response(request, 100), now)
+        if rings:
+            self.ring(leg, now)
 
     def receive_cancel(self, transaction: InviteServer, request: Request, flow: Flow, now: float) -> None:
         """200 to the CANCEL; the INVITE gets 487 if it has no final response yet."""
