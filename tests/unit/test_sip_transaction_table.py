@@ -51,7 +51,7 @@ def response(status: int, method: str) -> Response:
 
 
 def said(steps: list[Step]) -> str:
-    """`ack`, `data`: what was sent; `2xx` or the like: what the user was told; `again`: a retransmission was counted."""
+    """`ack`, `data`: what was sent; `2xx` or the like: what the user heard; `again`: a retransmission was counted."""
     return " ".join(_word(step) for step in steps)
 
 
