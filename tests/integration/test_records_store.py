@@ -3,30 +3,24 @@
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from siaga_pbx.records.changes import Event, Insert, Update
 from siaga_pbx.records.hooks import Hooks
 from siaga_pbx.records.ids import new_id
-from siaga_pbx.records.store import Store
 from siaga_pbx.records.verify import verify
-from tests.records_support import AT, arrival, end, event, order, rows, url_of
+from tests.records_databases import Database
+from tests.records_support import AT, arrival, end, event, order
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "siaga.db"
-
-
-def row_events(file: Path) -> list[object]:
+def row_events(database: Database) -> list[object]:
     """The kinds of the events that the writer itself made, in order."""
-    return [kind for (kind,) in rows(file, "SELECT kind FROM event WHERE kind GLOB 'row_*' ORDER BY seq")]
+    return [kind for (kind,) in database.rows("SELECT kind FROM event WHERE kind LIKE 'row%' ORDER BY seq")]
 
 
-def test_many_threads(file: Path) -> None:
-    store = Store(url_of(file))
+def test_many_threads(database: Database) -> None:
+    store = database.store()
     store.open()
 
     def work(thread: int) -> None:
@@ -39,34 +33,36 @@ def test_many_threads(file: Path) -> None:
         list(threads.map(work, range(4)))
     store.close()
     for thread in range(4):
-        found = [kind for (kind,) in rows(file, f"SELECT kind FROM event WHERE kind GLOB 'w{thread}-*' ORDER BY seq")]
+        found = [
+            kind for (kind,) in database.rows(f"SELECT kind FROM event WHERE kind LIKE 'w{thread}-%' ORDER BY seq")
+        ]
         assert found == [f"w{thread}-{number:03d}" for number in range(200)], "each thread's own order"
-    assert rows(file, "SELECT count(*) FROM event") == [(4 * 210,)]
-    assert verify(url_of(file)) == []
+    assert database.rows("SELECT count(*) FROM event") == [(4 * 210,)]
+    assert verify(database.url) == []
 
 
-def test_what_was_written_before_a_commit_is_durable_with_it(file: Path) -> None:
-    store = Store(url_of(file))
+def test_what_was_written_before_a_commit_is_durable_with_it(database: Database) -> None:
+    store = database.store()
     store.open()
     call = new_id()
     store.write(arrival(call))
     store.commit([Update("call", call, {"priority": 1})]).result(10)
-    assert rows(file, "SELECT id, priority FROM call") == [(call, 1)]
+    assert database.rows("SELECT id, priority FROM call") == [(call, 1)]
     store.close()
 
 
-def test_writes_before_the_store_is_open_are_kept(file: Path) -> None:
-    store = Store(url_of(file))
+def test_writes_before_the_store_is_open_are_kept(database: Database) -> None:
+    store = database.store()
     store.write([event("early")])
     assert not store.flush(0)
     store.open()
     assert store.flush()
     store.close()
-    assert rows(file, "SELECT kind FROM event") == [("early",)]
+    assert database.rows("SELECT kind FROM event") == [("early",)]
 
 
-def test_a_task_that_is_cancelled_does_not_call_its_commit_back(file: Path) -> None:
-    store = Store(url_of(file))
+def test_a_task_that_is_cancelled_does_not_call_its_commit_back(database: Database) -> None:
+    store = database.store()
     store.open()
 
     async def give_up() -> None:
@@ -78,17 +74,17 @@ def test_a_task_that_is_cancelled_does_not_call_its_commit_back(file: Path) -> N
 
     asyncio.run(give_up())
     store.close()
-    assert rows(file, "SELECT kind FROM event ORDER BY seq") == [("committed",), ("the next",)]
+    assert database.rows("SELECT kind FROM event ORDER BY seq") == [("committed",), ("the next",)]
 
 
-def test_hooks_that_fail_harm_nothing(file: Path) -> None:
+def test_hooks_that_fail_harm_nothing(database: Database) -> None:
     called = threading.Event()
 
     def fail(*_: object) -> None:
         called.set()
         raise RuntimeError("the hook's own fault")
 
-    store = Store(url_of(file), hooks=Hooks(fail, fail, fail))
+    store = database.store(Hooks(fail, fail, fail))
     store.open()
     store.write([Update("call", "unknown", {"priority": 1})])
     store.commit([event("committed")]).result(10)
@@ -96,29 +92,29 @@ def test_hooks_that_fail_harm_nothing(file: Path) -> None:
     assert called.is_set()
 
 
-def test_a_closed_call_is_followed_by_a_digest_and_so_is_every_later_change(file: Path) -> None:
-    store = Store(url_of(file))
+def test_a_closed_call_is_followed_by_a_digest_and_so_is_every_later_change(database: Database) -> None:
+    store = database.store()
     store.open()
     call = new_id()
     store.write(arrival(call))
     store.write([Update("call", call, {"answered_at": AT})])
     assert store.flush()
-    assert row_events(file) == []
+    assert row_events(database) == []
     store.write(end(call))
     store.write([Update("call", call, {"recording": "x.wav"})])
     store.write([Update("call", call, {"ended_at": AT, "rtp_lost": 3})])
     assert store.flush()
-    assert row_events(file) == ["row_closed", "row_amended", "row_amended"]
+    assert row_events(database) == ["row_closed", "row_amended", "row_amended"]
     store.write([Insert("call", {"id": "missed", "received_at": AT, "ended_at": AT, "outcome": "failed"})])
     assert store.flush()
-    assert row_events(file)[3:] == ["row_closed"]
+    assert row_events(database)[3:] == ["row_closed"]
     store.close()
-    assert verify(url_of(file)) == []
+    assert verify(database.url) == []
 
 
 @pytest.mark.parametrize("state", ["rejected", "cleared", "failed", "cancelled"])
-def test_a_closed_dispatch_and_one_that_goes_on_all_the_same(file: Path, state: str) -> None:
-    store = Store(url_of(file))
+def test_a_closed_dispatch_and_one_that_goes_on_all_the_same(database: Database, state: str) -> None:
+    store = database.store()
     store.open()
     call = new_id()
     store.write(arrival(call))
@@ -128,15 +124,15 @@ def test_a_closed_dispatch_and_one_that_goes_on_all_the_same(file: Path, state: 
         store.write([Update("dispatch", dispatch, {"state": then})])
     store.write([Update("dispatch", dispatch, {"attempts": 3})])
     assert store.flush()
-    assert row_events(file) == ["row_closed", "row_amended", "row_reopened", "row_closed", "row_amended"]
-    calls = rows(file, "SELECT DISTINCT call_id, subject, subject_id FROM event WHERE kind GLOB 'row_*'")
+    assert row_events(database) == ["row_closed", "row_amended", "row_reopened", "row_closed", "row_amended"]
+    calls = database.rows("SELECT DISTINCT call_id, subject, subject_id FROM event WHERE kind LIKE 'row%'")
     assert calls == [(call, "dispatch", dispatch)]
     store.close()
-    assert verify(url_of(file)) == []
+    assert verify(database.url) == []
 
 
-def test_content_as_the_wire_brings_it(file: Path) -> None:
-    store = Store(url_of(file))
+def test_content_as_the_wire_brings_it(database: Database) -> None:
+    store = database.store()
     store.open()
     odd = b"\xff\x00\xc3(".decode("utf-8", "surrogateescape")
     call = new_id()
@@ -147,6 +143,6 @@ def test_content_as_the_wire_brings_it(file: Path) -> None:
     store.write(end(call, odd))
     assert store.flush()
     store.close()
-    assert rows(file, "SELECT count(*) FROM event WHERE kind = 'changes_refused'") == [(0,)]
-    assert rows(file, "SELECT reason FROM call") == [("\\udcff\\x00\\udcc3(",)]
-    assert verify(url_of(file)) == []
+    assert database.rows("SELECT count(*) FROM event WHERE kind = 'changes_refused'") == [(0,)]
+    assert database.rows("SELECT reason FROM call") == [("\\udcff\\x00\\udcc3(",)]
+    assert verify(database.url) == []

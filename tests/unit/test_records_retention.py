@@ -13,7 +13,8 @@ from siaga_pbx.records.retention import Keep, Purged, purge
 from siaga_pbx.records.store import Store
 from siaga_pbx.records.times import parse_utc, utc_text
 from siaga_pbx.records.verify import verify
-from tests.records_support import AT, end, event, order, rows, url_of
+from tests.records_databases import Database
+from tests.records_support import AT, end, event, order
 
 _DAY = 86_400.0
 _NOW = parse_utc(AT).timestamp()
@@ -21,16 +22,16 @@ _NUMBER = "+6281234567890"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(url_of(tmp_path / "siaga.db"))
+def store(database: Database) -> Iterator[Store]:
+    store = database.store()
     store.open()
     yield store
     store.close()
 
 
 @pytest.fixture
-def reader(tmp_path: Path, store: Store) -> Iterator[Reader]:
-    with Reader(url_of(tmp_path / "siaga.db")) as reader:
+def reader(database: Database, store: Store) -> Iterator[Reader]:
+    with Reader(database.url) as reader:
         yield reader
 
 
@@ -61,7 +62,7 @@ def purged(store: Store, reader: Reader, recordings: Path, calls: int, files: in
     return purge(store, reader, Keep(calls, files, recordings), _NOW)
 
 
-def test_a_call_is_erased_on_its_day(tmp_path: Path, store: Store, reader: Reader, recordings: Path) -> None:
+def test_a_call_is_erased_on_its_day(database: Database, store: Store, reader: Reader, recordings: Path) -> None:
     old, young = (call_of(store, recordings, days) for days in (11, 9))
     before = reader.call(young)
     assert purged(store, reader, recordings, 10, 100) == Purged(1, 1)
@@ -76,10 +77,11 @@ def test_a_call_is_erased_on_its_day(tmp_path: Path, store: Store, reader: Reade
     assert (dispatch["message"], dispatch["agency"]) == (None, "damkar")
     assert {row["data"] is None for row in reader.events(call_id=old) if row["kind"] != "erased"} == {True}
     assert reader.call(young) == before
-    assert verify(url_of(tmp_path / "siaga.db")) == []
+    assert verify(database.url) == []
     assert purged(store, reader, recordings, 10, 100) == Purged(0, 0), "only once"
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_nothing_of_an_erased_caller_is_left_in_the_files(
     tmp_path: Path, store: Store, reader: Reader, recordings: Path
 ) -> None:
@@ -94,17 +96,17 @@ def test_nothing_of_an_erased_caller_is_left_in_the_files(
 
 
 def test_what_is_written_about_an_erased_call_later_is_whole(
-    tmp_path: Path, store: Store, reader: Reader, recordings: Path
+    database: Database, store: Store, reader: Reader, recordings: Path
 ) -> None:
     call = call_of(store, recordings, 11)
     purged(store, reader, recordings, 10, 100)
     store.write([Event(AT, "call", call, call, "looked at")])
     store.write(end(call, "abandoned", disposition="prank"))
     store.flush()
-    assert verify(url_of(tmp_path / "siaga.db")) == []
+    assert verify(database.url) == []
 
 
-def test_recordings_go_before_their_calls(tmp_path: Path, store: Store, reader: Reader, recordings: Path) -> None:
+def test_recordings_go_before_their_calls(database: Database, store: Store, reader: Reader, recordings: Path) -> None:
     old, young = (call_of(store, recordings, days) for days in (11, 9))
     assert purged(store, reader, recordings, 100, 10) == Purged(0, 1)
     kept = reader.call(old)
@@ -112,7 +114,7 @@ def test_recordings_go_before_their_calls(tmp_path: Path, store: Store, reader: 
     assert (kept["recording"], kept["caller_number"]) == (None, _NUMBER)
     assert [path.stem for path in recordings.rglob("*.wav")] == [young]
     assert [row["kind"] for row in reader.events(call_id=old)][-2:] == ["recording_erased", "row_amended"]
-    assert verify(url_of(tmp_path / "siaga.db")) == []
+    assert verify(database.url) == []
 
 
 def test_a_live_call_stays_however_old(store: Store, reader: Reader, recordings: Path) -> None:
@@ -146,10 +148,10 @@ def test_a_row_cannot_name_a_file_elsewhere(tmp_path: Path, store: Store, reader
     assert precious.exists()
 
 
-def test_many_calls(tmp_path: Path, store: Store, reader: Reader, recordings: Path) -> None:
+def test_many_calls(database: Database, store: Store, reader: Reader, recordings: Path) -> None:
     for _ in range(120):
         call_of(store, recordings, 11)
     assert purged(store, reader, recordings, 10, 10) == Purged(120, 120)
-    assert rows(tmp_path / "siaga.db", "SELECT count(*) FROM call WHERE caller_number IS NOT NULL") == [(0,)]
+    assert database.rows("SELECT count(*) FROM call WHERE caller_number IS NOT NULL") == [(0,)]
     assert list(recordings.rglob("*.wav")) == []
-    assert verify(url_of(tmp_path / "siaga.db")) == []
+    assert verify(database.url) == []
