@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from siaga_pbx.commands.failures import Failed
+from siaga_pbx.commands.forms import Form
 
 # Plain help: the rich one takes 0.3 s to import.
 app = typer.Typer(
@@ -162,15 +163,24 @@ def calls(config: Config = None, json: Json = False, since: Since = None, limit:
 
 
 @app.command()
-def dispatches(config: Config = None, json: Json = False, since: Since = None, limit: Limit = None) -> int:
+def dispatches(
+    config: Config = None,
+    json: Json = False,
+    since: Since = None,
+    limit: Limit = None,
+    form: Annotated[
+        Form | None, typer.Option("--format", help="For other systems: CAP 1.2 (XML) or NENA EIDO, one a line.")
+    ] = None,
+) -> int:
     """List dispatches, oldest first.
 
-    The newest 50; with --json or --since every one; with --limit the newest N.
+    The newest 50; with --json, --since or --format every one; with --limit the newest N. A line of --format is a
+    dispatch (cap), or an incident with its dispatches (eido).
     """
     from siaga_pbx.commands import history
     from siaga_pbx.commands.common import Selection
 
-    return history.dispatches(config, Selection(json, since, limit))
+    return history.dispatches(config, Selection(json, since, limit), form)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from siaga_pbx.commands.common import Row, Selection, load_config, zone_of
+from siaga_pbx.commands.forms import Form
 from siaga_pbx.commands.onrecord import records
 from siaga_pbx.commands.output import print_json, print_table
 from siaga_pbx.commands.times import between, duration, local
@@ -28,11 +29,18 @@ def calls(file: Path | None, selection: Selection) -> int:
     return 0
 
 
-def dispatches(file: Path | None, selection: Selection) -> int:
-    """List dispatches, oldest first."""
+def dispatches(file: Path | None, selection: Selection, form: Form | None = None) -> int:
+    """List dispatches, oldest first; or write every one in another system's form."""
     config = load_config(file)
     with records(config) as reader:
-        rows = reader.dispatches(since=selection.start(config), limit=_limit(selection))
+        limit = selection.limit if form is not None else _limit(selection)
+        rows = reader.dispatches(since=selection.start(config), limit=limit)
+        if form is not None:
+            from siaga_pbx.commands import exporting
+
+            make = exporting.as_cap(config, rows) if form is Form.CAP else exporting.as_eido(config, reader, rows)
+            exporting.print_lines(make)
+            return 0
     if selection.as_json:
         print_json(rows)
     else:

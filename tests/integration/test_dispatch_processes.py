@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from siaga_pbx.cli import main
+from siaga_pbx.commands.broker import mqtt_acl
 from siaga_pbx.dispatch import broker as broker_module
 from siaga_pbx.dispatch.broker import (
     BrokerError,
@@ -167,7 +167,7 @@ def test_the_example_rules_are_those_that_mqtt_acl_makes_of_the_example_configur
     for secret in ("mqtt-centre", "seat-101", "seat-102", "seat-103"):
         (config.parent / "secrets" / secret).write_text("for the test")
     shutil.copy(ROOT / "config" / "siaga.toml", config)
-    assert main(["mqtt-acl", "--config", str(config)]) == 0
+    assert mqtt_acl(config) == 0
     assert capsys.readouterr().out == (ROOT / "config" / "mosquitto" / "acl").read_text()
 
 

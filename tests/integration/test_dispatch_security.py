@@ -13,7 +13,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from siaga_pbx.cli import main
+from siaga_pbx.commands.broker import mqtt_acl
+from siaga_pbx.commands.failures import Failed
 from siaga_pbx.dispatch.broker import Mosquitto, _free_port
 from siaga_pbx.dispatch.mqtt import Bus, BusSettings, Outgoing
 from siaga_pbx.settings import Mqtt
@@ -120,7 +121,7 @@ def running(broker: Mosquitto) -> Iterator[None]:
 @pytest.fixture
 def rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """What `siaga-pbx mqtt-acl` writes."""
-    assert main(["mqtt-acl", "--config", str(write_config(tmp_path, "mqtt://127.0.0.1:1883"))]) == 0
+    assert mqtt_acl(write_config(tmp_path, "mqtt://127.0.0.1:1883")) == 0
     return capsys.readouterr().out
 
 
@@ -183,11 +184,11 @@ def test_mqtt_acl_names_the_centres_own_user_and_refuses_an_agencys(
     assert f"user centre\ntopic readwrite {PREFIX}/#" in rules
     config = write_config(tmp_path, "mqtt://127.0.0.1:1883")
     config.write_text(config.read_text().replace('username = "centre"', 'username = "pusat"'))
-    assert main(["mqtt-acl", "--config", str(config)]) == 0
+    assert mqtt_acl(config) == 0
     assert "user pusat\n" in capsys.readouterr().out
     config.write_text(config.read_text().replace('username = "pusat"', 'username = "bpbd"'))
-    assert main(["mqtt-acl", "--config", str(config)]) == 1
-    assert "'bpbd' is the id of an agency" in capsys.readouterr().err
+    with pytest.raises(Failed, match="'bpbd' is the id of an agency"):
+        mqtt_acl(config)
 
 
 # --- TLS, passwords, client certificates ------------------------------------------------------------------------------

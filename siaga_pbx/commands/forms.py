@@ -1,0 +1,10 @@
+"""The forms in which the commands write dispatches for other systems."""
+
+from enum import StrEnum
+
+
+class Form(StrEnum):
+    """What another system takes in."""
+
+    CAP = "cap"
+    EIDO = "eido"
