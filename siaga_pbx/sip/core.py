@@ -4,14 +4,15 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from siaga_pbx.sip.access import Access, Seat
+from siaga_pbx.sip.avoided import Avoided
 from siaga_pbx.sip.binding import Binding
 from siaga_pbx.sip.body import find_part
 from siaga_pbx.sip.deadlines import Alarm, Deadlines
 from siaga_pbx.sip.dialog import Dialog
 from siaga_pbx.sip.digest import authorise, supported_challenge
 from siaga_pbx.sip.errors import RemoteError
-from siaga_pbx.sip.events import By, Ended, LegId, Output, Send
-from siaga_pbx.sip.flow import Address, Flow, Way, connection_of, host_of, without_connection
+from siaga_pbx.sip.events import By, Ended, LegId, Output, Resolve, Send
+from siaga_pbx.sip.flow import Address, Flow, Hop, Way, connection_of, host_of, without_connection
 from siaga_pbx.sip.headers import NameAddr
 from siaga_pbx.sip.leg import Leg, Phase
 from siaga_pbx.sip.message import Message, Request, Response, make_response
@@ -36,7 +37,7 @@ Extra: TypeAlias = tuple[tuple[str, str], ...]
 class Core:
     """Parts call each other through it and add to `out`; the stack hands `out` over when the input is done."""
 
-    __slots__ = ("_entropy", "access", "deadlines", "dialogs", "legs", "out", "settings", "table")
+    __slots__ = ("_entropy", "access", "avoided", "deadlines", "dialogs", "finding", "legs", "out", "settings", "table")
 
     def __init__(self, settings: StackSettings, entropy: Entropy) -> None:
         self._entropy = entropy
@@ -48,6 +49,9 @@ class Core:
         """By the user's name, until Ended or Failed."""
         self.dialogs: dict[str, Leg] = {}
         """By our tag, until nothing more is owed to the wire."""
+        self.avoided = Avoided()
+        self.finding: dict[str, Callable[[tuple[Way, ...], float], None]] = {}
+        """Who waits for the targets of a name."""
         self.out: list[Output] = []
 
     def take(self) -> list[Output]:
@@ -82,6 +86,15 @@ class Core:
                 self.deadlines.watch(owner)
             elif isinstance(owner, InviteClient | Client | InviteServer | Server):
                 self.carry_out(owner, owner.expire(now), now)
+
+    def find(self, where: Way | Hop, found: Callable[[tuple[Way, ...], float], None], now: float) -> None:
+        """Calls `found` with the ways there, the best first: at once, or for a name when the shell has found them."""
+        if isinstance(where, Hop):
+            token = self.token()
+            self.finding[token] = found
+            self.out.append(Resolve(token, where))
+        else:
+            found((where,), now)
 
     # Transactions
 
@@ -122,10 +135,12 @@ class Core:
         else:
             self.deadlines.watch(transaction)
 
-    def send(self, request: Request, way: Way, answer: Answer, now: float) -> None:
+    def send(self, request: Request, way: Way, answer: Answer, now: float) -> Client:
         """A request other than INVITE and ACK, in a transaction of its own: adds our Via."""
         branch = self._add_via(request, way)
-        self._start(Client(way, bytes(request), self.settings.timers, (branch, request.method), answer), now)
+        transaction = Client(way, bytes(request), self.settings.timers, (branch, request.method), answer)
+        self._start(transaction, now)
+        return transaction
 
     def send_invite(self, request: Request, way: Way, answer: Answer, now: float) -> InviteClient:
         branch = self._add_via(request, way)
@@ -166,6 +181,8 @@ class Core:
         host, port = self.settings.contact_for(way)
         # rport: the answer comes back to the port that we sent from (RFC 3581).
         via = f"SIP/2.0/{way.transport.upper()} {bracketed(host)}:{port};branch={branch};rport"
+        if way.transport == "tls":
+            via += ";alias"  # it may send us requests by the same connection (RFC 5923)
         request.headers.prepend("Via", via)
         return branch
 
@@ -306,7 +323,8 @@ def reason_of(message: Message) -> str | None:
 
 def contact_header(address: Address, way: Way) -> str:
     host, port = address
-    parameter = "" if way.transport == "udp" else f";transport={way.transport}"
+    # There is no transport=wss (RFC 7118 5.2.4).
+    parameter = "" if way.transport == "udp" else f";transport={'ws' if way.transport == 'wss' else way.transport}"
     return f"<sip:siaga@{bracketed(host)}:{port}{parameter}>"
 
 

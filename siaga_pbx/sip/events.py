@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from siaga_pbx.sip.access import Peer
 from siaga_pbx.sip.binding import Binding
-from siaga_pbx.sip.flow import Flow, Way
+from siaga_pbx.sip.flow import Flow, Hop, Way
 from siaga_pbx.sip.message import Request, Response
 from siaga_pbx.sip.sdp import Sdp
 
@@ -40,6 +40,14 @@ class Send:
 
     target: Way
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """The targets of a name are wanted (RFC 3263): give them to `Stack.resolved` with the token, once, none if none."""
+
+    token: str
+    hop: Hop
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,4 +218,4 @@ Event: TypeAlias = (
     | Noted
     | Counted
 )
-Output: TypeAlias = Send | Event
+Output: TypeAlias = Send | Resolve | Event

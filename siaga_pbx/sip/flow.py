@@ -40,6 +40,19 @@ class Target:
     name: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """Where a request goes as its URI has it: a name, of which the shell finds the targets (RFC 3263).
+
+    `port` and `transport` if the URI has them; `secure` for sips, which is by TLS only.
+    """
+
+    host: str
+    port: int | None = None
+    transport: Transport | None = None
+    secure: bool = False
+
+
 Way: TypeAlias = Flow | Target
 """What a packet can be sent to."""
 

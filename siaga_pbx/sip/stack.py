@@ -10,7 +10,7 @@ from siaga_pbx.sip.core import Core
 from siaga_pbx.sip.door import Door
 from siaga_pbx.sip.errors import LocalError, RemoteError
 from siaga_pbx.sip.events import By, Failed, LegId, OptionsOutcome, Output
-from siaga_pbx.sip.flow import Flow, Target, host_of
+from siaga_pbx.sip.flow import Flow, Hop, Target, Way, host_of
 from siaga_pbx.sip.headers import NameAddr
 from siaga_pbx.sip.health import Health
 from siaga_pbx.sip.leg import Leg, Phase
@@ -66,6 +66,12 @@ class Stack:
         self._core.lose(lambda way: way == target, now)
         return self._core.take()
 
+    def resolved(self, token: str, targets: tuple[Target, ...], now: float) -> list[Output]:
+        """The targets that a Resolve asked for, the best first."""
+        if (found := self._core.finding.pop(token, None)) is not None:
+            found(targets, now)
+        return self._core.take()
+
     def handle_timer(self, now: float) -> list[Output]:
         self._core.expire(now)
         return self._core.take()
@@ -112,7 +118,7 @@ class Stack:
     def invite(self, leg: LegId, call: Invite, now: float) -> list[Output]:
         """Starts a call; `leg` is the caller's own new name for it (LocalError if it is in use)."""
         self._check_new(leg)
-        peer = self._core.access.trunk_of(host_of(call.target))
+        peer = None if isinstance(call.target, Hop) else self._core.access.trunk_of(host_of(call.target))
         self._uac.invite(leg, call, peer, True, now)
         return self._core.take()
 
@@ -183,7 +189,7 @@ class Stack:
 
     # Out of any leg
 
-    def options(self, token: str, target: Flow | Target, uri: Uri, now: float) -> list[Output]:
+    def options(self, token: str, target: Way | Hop, uri: Uri, now: float) -> list[Output]:
         """A health check; one OptionsOutcome with `token` follows."""
         self._health.check(token, target, uri, now)
         return self._core.take()
