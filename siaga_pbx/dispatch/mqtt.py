@@ -43,7 +43,7 @@ SESSION_EXPIRY_S = 7 * 86_400
 """How long the broker keeps answers for an end that is away."""
 
 _REFUSED = 0x80  # reason codes from here on are failures (MQTT 5, 2.4)
-_KEEPALIVE_S = 20
+KEEPALIVE_S = 20
 _TIMEOUT_S = 5.0  # for each of CONNACK, SUBACK, PUBACK
 _RECEIVE_MAXIMUM = 64  # unacknowledged messages that the broker may have under way to us: bounds what we queue
 _QUEUE_LIMIT = 4 * _RECEIVE_MAXIMUM  # QoS 0 and retained messages pass by that bound
@@ -311,7 +311,7 @@ class Bus:
             password=settings.password,
             will=aiomqtt.Will(settings.presence_topic, self._presence(False), qos=1, retain=True),
             tls_context=await self._tls(settings),
-            keepalive=_KEEPALIVE_S,
+            keepalive=KEEPALIVE_S,
             timeout=_TIMEOUT_S,
             max_queued_incoming_messages=_QUEUE_LIMIT,
             logger=_PAHO_LOG,
