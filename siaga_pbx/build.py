@@ -107,6 +107,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         key=config.sip.key,
         ca=config.sip.ca,
         origins=config.sip.origins,
+        resolver=config.sip.resolver,
         is_trunk=lambda who: _is_trunk(parts.config, who),
     )
     media = MediaClient(config.media, lambda event: parts.hub.on_media(event), spawn=spawn)

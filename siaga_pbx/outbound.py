@@ -3,12 +3,13 @@
 from ipaddress import ip_address
 
 from siaga_pbx.config import Config, Trunk
-from siaga_pbx.sip.flow import DEFAULT_PORTS, Target, Transport
+from siaga_pbx.sip.flow import DEFAULT_PORTS, Hop, Target, Transport
 from siaga_pbx.sip.headers import NameAddr
 from siaga_pbx.sip.options import Account, Invite
 from siaga_pbx.sip.sdp import Sdp
 from siaga_pbx.sip.uri import Uri
 
+_TRANSPORTS: dict[str, Transport] = {"udp": "udp", "tcp": "tcp", "tls": "tls"}
 # RFC 7090: the network lets the call back through to a phone that has no credit. RFC 4412 and 7135: its priority.
 CALLBACK_HEADERS = (("Priority", "psap-callback"), ("Resource-Priority", "esnet.0"))
 
@@ -40,12 +41,18 @@ def dial(trunk: Trunk, number: str, domain: str, offer: Sdp, headers: tuple[tupl
     return Invite(target_of(hop), called, NameAddr("", called), own, offer, headers, account)
 
 
-def target_of(uri: Uri) -> Target:
-    """Where a packet for a sip: URI goes; the host may be a name, which the shell resolves."""
-    transport: Transport = "tls" if uri.scheme == "sips" else "udp"
-    match (uri.param("transport") or "").lower():
-        case "tcp":
-            transport = "tcp"
-        case "tls":
-            transport = "tls"
-    return Target(transport, uri.host, uri.port or DEFAULT_PORTS[transport])
+def target_of(uri: Uri) -> Target | Hop:
+    """Where a request for a sip: or sips: URI goes (RFC 3263 4.1); a name is resolved by the shell.
+
+    An address is reached by UDP if its URI names no transport, however large the request is: whether it takes TCP,
+    nothing tells.
+    """
+    secure = uri.scheme == "sips"
+    named = (uri.param("transport") or "").lower()
+    transport: Transport | None = "tls" if secure else _TRANSPORTS.get(named)
+    try:
+        host = str(ip_address(uri.host))
+    except ValueError:
+        return Hop(uri.host, uri.port, transport, secure)
+    transport = transport or "udp"
+    return Target(transport, host, uri.port or DEFAULT_PORTS[transport])

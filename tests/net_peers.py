@@ -21,7 +21,7 @@ from siaga_pbx.net.endpoint import Endpoint
 from siaga_pbx.settings import Listen
 from siaga_pbx.sip.errors import RemoteError
 from siaga_pbx.sip.events import Event, Output, Send
-from siaga_pbx.sip.flow import Address, Flow, Way
+from siaga_pbx.sip.flow import Address, Flow, Target, Way
 from siaga_pbx.sip.message import Message, Request, make_response
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -59,6 +59,7 @@ class Core:
         self.malformed: list[tuple[RemoteError, Flow]] = []
         self.closed: list[Flow] = []
         self.gone: list[Way] = []
+        self.found: dict[str, tuple[Target, ...]] = {}
         self.turns: list[float] = []
         self.deadline: float | None = None
         self.answering = True
@@ -81,6 +82,11 @@ class Core:
 
     def unreachable(self, target: Way, now: float) -> list[Output]:
         self.gone.append(target)
+        self._changed.set()
+        return []
+
+    def resolved(self, token: str, targets: tuple[Target, ...], now: float) -> list[Output]:
+        self.found[token] = targets
         self._changed.set()
         return []
 

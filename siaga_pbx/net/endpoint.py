@@ -21,16 +21,17 @@ from structlog.typing import FilteringBoundLogger
 
 from siaga_pbx.clock import Clock
 from siaga_pbx.metrics import Metrics
-from siaga_pbx.net.addresses import family_of
+from siaga_pbx.net.addresses import family_of, is_numeric
 from siaga_pbx.net.admission import StreamLimits
+from siaga_pbx.net.dns import Server
 from siaga_pbx.net.kinds import Kinds
-from siaga_pbx.net.names import Names
+from siaga_pbx.net.resolver import Resolver
 from siaga_pbx.net.stream import SWEEP_S, Streams
 from siaga_pbx.net.tls import TlsContexts
 from siaga_pbx.net.udp import UdpSocket
 from siaga_pbx.settings import Listen
 from siaga_pbx.sip.errors import RemoteError
-from siaga_pbx.sip.events import Counted, Event, Output, Send
+from siaga_pbx.sip.events import Counted, Event, Output, Resolve, Send
 from siaga_pbx.sip.flow import Address, Flow, Target, Way
 from siaga_pbx.sip.message import Message, parse
 
@@ -54,6 +55,7 @@ class SipCore(Protocol):
     def receive_malformed(self, error: RemoteError, flow: Flow, now: float) -> list[Output]: ...
     def connection_closed(self, flow: Flow, now: float) -> list[Output]: ...
     def unreachable(self, target: Flow | Target, now: float) -> list[Output]: ...
+    def resolved(self, token: str, targets: tuple[Target, ...], now: float) -> list[Output]: ...
     def handle_timer(self, now: float) -> list[Output]: ...
     def next_deadline(self) -> float | None: ...
 
@@ -77,12 +79,14 @@ class Endpoint:
         key: Path | None = None,
         ca: Path | None = None,
         origins: Sequence[str] = (),
+        resolver: Server | None = None,
         limits: StreamLimits | None = None,
         is_trunk: Callable[[str], bool] = _nobody,
     ) -> None:
         """`is_trunk(who)`: whether an address, or a name proven by a certificate that `ca` vouches for, is a trunk's.
 
-        Its connections may use what is reserved for callers (StreamLimits). `origins`: see WebSocket.
+        Its connections may use what is reserved for callers (StreamLimits). `origins`: see WebSocket; `resolver`: see
+        NameServer.
         """
         self._stack = stack
         self._listen = tuple(listen)
@@ -94,7 +98,8 @@ class Endpoint:
         self._origins = tuple(origins)
         self._limits = limits or StreamLimits()
         self._is_trunk = is_trunk
-        self._names = Names(clock, lambda host: self._udp_for(host) is not None)
+        self._resolver = Resolver(clock, lambda: self.bound, resolver)
+        self._lookups: set[asyncio.Task[None]] = set()
         self._udp: dict[Address, UdpSocket] = {}
         self._streams: Streams | None = None
         self._outputs: deque[Output] = deque()
@@ -133,7 +138,8 @@ class Endpoint:
         for udp in self._udp.values():
             udp.close()
         self._udp.clear()
-        await self._names.close()
+        await self._resolver.close()
+        await asyncio.gather(*self._lookups, return_exceptions=True)
         if self._streams is not None:
             await self._streams.close()
 
@@ -157,6 +163,8 @@ class Endpoint:
                 output = self._outputs.popleft()
                 if isinstance(output, Send):
                     self._send(output)
+                elif isinstance(output, Resolve):
+                    self._look_up(output)
                 else:
                     self._tell(output)
         finally:
@@ -227,20 +235,16 @@ class Endpoint:
         if not self._running:
             return
         self._kinds.sent(data)
-        if way.transport != "udp":
+        if isinstance(way, Target) and not is_numeric(way.host):
+            self._later_unreachable(way)  # its name was to be resolved first
+        elif way.transport != "udp":
             if self._streams is None or not self._streams.send(way, data):
                 self._later_unreachable(way)
         elif isinstance(way, Flow):
             self._send_udp(way, self._udp.get(way.local), data, way.remote)
         else:
-            self._names.look_up(way.host, lambda host: self._send_to(way, data, host))
-
-    def _send_to(self, way: Target, data: bytes, host: str | None) -> None:
-        if host is None:
-            self._later_unreachable(way)
-            return
-        udp = self._udp.get(way.flow.local) if way.flow is not None else None
-        self._send_udp(way, udp or self._udp_for(host), data, (host, way.port))
+            udp = self._udp.get(way.flow.local) if way.flow is not None else None
+            self._send_udp(way, udp or self._udp_for(way.host), data, (way.host, way.port))
 
     def _send_udp(self, way: Way, udp: UdpSocket | None, data: bytes, peer: Address) -> None:
         if udp is None or not udp.send(data, peer, way):
@@ -253,6 +257,16 @@ class Endpoint:
     def _later_unreachable(self, way: Way) -> None:
         # Not at once: a stack that answers it with another packet to the same place would keep the loop for ever.
         asyncio.get_running_loop().call_soon(self.unreachable, way, context=self._context)
+
+    def _look_up(self, wanted: Resolve) -> None:
+        if self._running:
+            task = asyncio.get_running_loop().create_task(self._located(wanted), context=self._context)
+            self._lookups.add(task)
+            task.add_done_callback(self._lookups.discard)
+
+    async def _located(self, wanted: Resolve) -> None:
+        targets = await self._resolver.locate(wanted.hop)
+        self._feed(self._stack.resolved, wanted.token, targets, self._clock.now())
 
     # Time
 

@@ -30,7 +30,7 @@ from siaga_pbx.sip.events import (
     Registered,
     Ringing,
 )
-from siaga_pbx.sip.flow import Address, Target, Transport
+from siaga_pbx.sip.flow import Address, Hop, Target, Transport
 from siaga_pbx.sip.headers import NameAddr
 from siaga_pbx.sip.message import Response, parse
 from siaga_pbx.sip.options import Invite, SeatOptions, StackSettings, TrunkOptions
@@ -264,11 +264,11 @@ def test_a_trunk_that_is_there_and_one_that_is_not() -> None:
             async with UdpPeer(CARRIER) as gone:
                 silent = gone.address
             uri = Uri.parse(f"sip:{CARRIER}")
-            targets = {
+            targets: dict[str, Target | Hop] = {
                 "up": Target("udp", *carrier.address("udp")),
                 "no port": Target("udp", *silent),
                 "no listener": Target("tcp", *silent),
-                "no name": Target("udp", "no.such.host.invalid", 5060),
+                "no name": Hop("no.such.host.invalid"),
             }
             for token, target in targets.items():
                 centre.do(centre.stack.options(token, target, uri, centre.clock.now()))

@@ -1,7 +1,6 @@
 """net/endpoint: the stack's outputs in order, its time, its faults; datagrams of every kind."""
 
 import asyncio
-import socket
 
 import pytest
 import structlog
@@ -9,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siaga_pbx.logs import call_logged
-from siaga_pbx.net.names import Names
-from siaga_pbx.sip.events import Counted, Output, Send
-from siaga_pbx.sip.flow import Flow, Target, Way
+from siaga_pbx.sip.events import Counted, Output, Resolve, Send
+from siaga_pbx.sip.flow import Flow, Hop, Target, Transport, Way
 from siaga_pbx.sip.message import Message, Request, parse
 from tests.net_peers import LOOPS, Core, Fixture, Run, UdpPeer, ok, on_uvloop, request
 
@@ -239,53 +237,20 @@ def test_a_dead_phone_is_told_by_the_way_it_was_sent_by(run: Run) -> None:
 
 
 @both
-def test_names_are_looked_up_beside_the_traffic(run: Run) -> None:
+def test_a_name_is_resolved_before_a_packet_goes_there(run: Run) -> None:
     async def work() -> None:
-        async with Fixture("udp://127.0.0.1") as fixture, UdpPeer() as peer:
-            target = Target("udp", "localhost", peer.address[1])
-            fixture.endpoint.perform([Send(target, b"one"), Send(target, b"two")])
-            assert [(await peer.receive())[0] for _ in range(2)] == [b"one", b"two"]
-            fixture.endpoint.perform([Send(target, b"three")])  # known by now
-            assert (await peer.receive())[0] == b"three"
-            nowhere = Target("udp", "no.such.host.invalid", 5060)
-            fixture.endpoint.perform([Send(nowhere, b"x")])
-            await fixture.core.until(lambda: fixture.core.gone == [nowhere])
-
-    run(work())
-
-
-@both
-def test_a_name_that_fails_later_keeps_its_address(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work() -> None:
-        fixture = Fixture()
-        loop = asyncio.get_running_loop()
-        names = Names(fixture.clock, lambda host: ":" not in host)
-        found: list[str | None] = []
-        done = asyncio.Event()
-
-        def take(address: str | None) -> None:
-            found.append(address)
-            done.set()
-
-        names.look_up("localhost", take)
-        await done.wait()
-        later = fixture.clock.now() + 3600
-        monkeypatch.setattr(fixture.clock, "now", lambda: later)
-        asked = asyncio.Event()
-
-        class NoDns:
-            async def getaddrinfo(self, *_: object, **__: object) -> object:
-                asked.set()
-                raise socket.gaierror("no name server")
-
-            create_task = loop.create_task
-
-        monkeypatch.setattr(asyncio, "get_running_loop", NoDns)
-        names.look_up("localhost", take)
-        await asked.wait()
-        names.look_up("localhost", take)
-        assert found == ["127.0.0.1"] * 3
-        await names.close()
+        async with Fixture("udp://127.0.0.1", "tcp://127.0.0.1") as fixture, UdpPeer() as peer:
+            wanted = [Resolve("a", Hop("localhost", peer.address[1])), Resolve("b", Hop("localhost", 5070, "tcp"))]
+            fixture.endpoint.perform(wanted)
+            await fixture.core.until(lambda: len(fixture.core.found) == 2)
+            assert fixture.core.found == {
+                "a": (Target("udp", *peer.address),),
+                "b": (Target("tcp", "127.0.0.1", 5070),),
+            }
+            kinds: tuple[Transport, ...] = ("udp", "tcp")
+            names: list[Way] = [Target(kind, "localhost", peer.address[1]) for kind in kinds]
+            fixture.endpoint.perform([Send(name, b"x") for name in names])
+            await fixture.core.until(lambda: fixture.core.gone == names)
 
     run(work())
 
