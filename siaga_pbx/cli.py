@@ -211,11 +211,12 @@ def agency(
     pace: Annotated[float, typer.Option("--pace", metavar="X", min=0, help="With --auto: X times as slowly.")] = 1.0,
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who signs the answers.")] = None,
     state: Annotated[Path | None, typer.Option("--state", metavar="FILE", help="Where it remembers them.")] = None,
+    sound: Annotated[str, typer.Option("--sound", metavar="WHAT", help="alarm, bell, off or a WAV file.")] = "alarm",
 ) -> int:
     """The agency's end: shows dispatches, answers by key."""
     from siaga_pbx.commands import agency
 
-    return agency.agency(config, agency_id, agency.Answering(auto, pace, by), state)
+    return agency.agency(config, agency_id, agency.Answering(auto, pace, by, sound), state)
 
 
 @app.command()

@@ -16,6 +16,7 @@ class Answering:
     auto: bool = False
     pace: float = 1.0
     by: str | None = None
+    sound: str = "alarm"
 
 
 def agency(file: Path | None, agency_id: str, answering: Answering, state_file: Path | None) -> int:
@@ -23,7 +24,7 @@ def agency(file: Path | None, agency_id: str, answering: Answering, state_file: 
     try:
         end = load_agency(config_path(file))
         auto = AutoAnswers(answering.pace) if answering.auto else None
-        return run(end, agency_id, auto=auto, by=answering.by, state_file=state_file)
+        return run(end, agency_id, auto=auto, by=answering.by, state_file=state_file, sound=answering.sound)
     except ConfigErrors as error:
         raise reported(error) from error
     except UnknownAgency as error:

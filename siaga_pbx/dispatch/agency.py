@@ -9,16 +9,19 @@ import logging
 import random
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from rich.console import Console
 
-from siaga_pbx.config import Agency, AgencyEnd
+from siaga_pbx.config import AgencyEnd
 from siaga_pbx.dispatch.agency_auto import Auto
 from siaga_pbx.dispatch.agency_book import Entry, News
-from siaga_pbx.dispatch.agency_screen import Screen, in_a_line, printable
+from siaga_pbx.dispatch.agency_screen import Screen
+from siaga_pbx.dispatch.agency_sound import ALARM, Ringer, Sound
+from siaga_pbx.dispatch.agency_view import in_a_line, printable
 from siaga_pbx.dispatch.ladder import Answer, State
 from siaga_pbx.dispatch.station import Listener, Station, state_file_of
 
@@ -42,10 +45,12 @@ def run(
     auto: AutoAnswers | None = None,
     by: str | None = None,
     state_file: Path | None = None,
+    sound: str = ALARM,
 ) -> int:
     """Runs until `q`, SIGINT or SIGTERM; the exit code. On a terminal it has a screen, else it prints a line for each.
 
-    `by` signs the answers, by default with the agency's name. Raises UnknownAgency; OSError for the state file.
+    `by` signs the answers, by default with the agency's name; `sound`: see `agency_sound`. Raises UnknownAgency;
+    OSError for the state file, also when another end of this agency uses it, and for a WAV file that is not there.
     """
     agency = next((one for one in end.agencies if one.id == agency_id), None)
     if agency is None:
@@ -53,40 +58,44 @@ def run(
         raise UnknownAgency(f"no agency {agency_id!r} in {end.path}: {known}")
     file = state_file or state_file_of(end.centre_id, agency_id)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_run(end, agency, auto, by or agency.name or agency_id, file))
+        station = Station(end, agency.id, file, by or agency.name or agency_id)
+        asyncio.run(_run(station, f"{agency.name or agency.id} · {end.centre_id}", auto, sound))
     return 0
 
 
-async def _run(end: AgencyEnd, agency: Agency, auto: AutoAnswers | None, by: str, file: Path) -> None:
-    station = Station(end, agency.id, file, by)
+async def _run(station: Station, title: str, auto: AutoAnswers | None, sound: str) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for signal_ in (signal.SIGINT, signal.SIGTERM):
+    for signal_ in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal has gone
         loop.add_signal_handler(signal_, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        answering = None
+        station.open()
+        stack.push_async_callback(station.close)
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            await stack.enter_async_context(_on_screen(station, title, stop, sound))
+        else:
+            structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+            station.listeners.append(_Lines())
+        station.start()
         if auto is not None:
             answering = Auto(station, random.Random(), auto.pace, auto.until)  # noqa: S311  no secret is made of it
             stack.push_async_callback(answering.close)
             station.listeners.append(answering)
-        if sys.stdin.isatty() and sys.stdout.isatty():
-            stack.enter_context(_on_screen(station, f"{agency.name or agency.id} at {end.centre_id}", stop))
-        else:
-            structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-            station.listeners.append(_Lines())
-        stack.push_async_callback(station.close)
-        station.start()
-        if answering is not None:
             answering.take_up()
         await stop.wait()
 
 
-@contextlib.contextmanager
-def _on_screen(station: Station, title: str, stop: asyncio.Event) -> Iterator[None]:
-    """The screen, kept fresh, and its keys, until it is left."""
+@contextlib.asynccontextmanager
+async def _on_screen(station: Station, title: str, stop: asyncio.Event, sound: str) -> AsyncIterator[None]:
+    """The screen, kept fresh, its keys and its sound, until it is left."""
     # What the screen does not show would only tear it.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    screen = Screen(station, title)
+    console = Console()
+    player = Sound(sound, station.folder, console.bell)
+    ringer = Ringer(player.sound)
+    for entry in station.book.entries:
+        ringer.take_up(entry)
+    screen = Screen(station, title, ringer, console)
     loop = asyncio.get_running_loop()
 
     def pressed() -> None:
@@ -97,10 +106,19 @@ def _on_screen(station: Station, title: str, stop: asyncio.Event) -> Iterator[No
     station.listeners.append(screen)
     with screen.shown():
         loop.add_reader(sys.stdin.fileno(), pressed)
+        ticking = asyncio.create_task(_tick(screen), name="screen")
         try:
             yield
         finally:
+            ticking.cancel()
             loop.remove_reader(sys.stdin.fileno())
+            await player.close()
+
+
+async def _tick(screen: Screen) -> None:
+    while True:
+        screen.tick()
+        await asyncio.sleep(1.0)
 
 
 class _Lines(Listener):

@@ -37,7 +37,9 @@ class NotPossible(Exception):
 
 
 class Entry(BaseModel):
-    """One dispatch at this agency. `history`: its states and when they were entered, by this end's clock."""
+    """One dispatch at this agency. `history`: its states and when they were entered, by this end's clock. `was`: the
+    message before the latest sequence, so that what has changed can be shown.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,6 +47,7 @@ class Entry(BaseModel):
     state: Answer
     reason: str | None = None
     history: tuple[tuple[State, str], ...] = ()
+    was: Dispatch | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -108,10 +111,11 @@ class Book:
         if known is None or (known.closed and message.type is Kind.ALERT):
             # An alert for what was closed here asks these people anew; an update would only tell them more.
             history = known.history if known else ()
-            entry = Entry(message=message, state=State.RECEIVED, history=(*history, (State.RECEIVED, signature.at)))
+            history = (*history, (State.RECEIVED, signature.at))
+            entry = Entry(message=message, state=State.RECEIVED, history=history, was=known and known.message)
             news = News.CANCEL if message.type is Kind.CANCEL else News.NEW
         else:
-            entry = known.model_copy(update={"message": message})
+            entry = known.model_copy(update={"message": message, "was": known.message})
             news = News.CANCEL if message.type is Kind.CANCEL else News.UPDATE
         self._keep(entry)
         self._answer(entry, signature)
@@ -122,6 +126,8 @@ class Book:
         entry = self._entries.get(dispatch_id)
         if entry is None:
             raise NotPossible("no such dispatch")
+        if entry.cancelled:
+            raise NotPossible("it is cancelled")
         takes_back = {entry.state, state} == {State.ACCEPTED, State.REJECTED}
         if RANK[state] <= RANK[entry.state] and not takes_back:
             raise NotPossible(f"it is {entry.state} already")

@@ -282,6 +282,11 @@ def write_private(file: Path, text: str) -> None:
         opened.flush()
         os.fsync(opened.fileno())
     fresh.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # or the old one may be back after a power cut
+    finally:
+        os.close(folder)
 
 
 def _free_port() -> int:

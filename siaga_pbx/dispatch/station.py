@@ -1,9 +1,11 @@
 """An agency's end, without a face: takes dispatches in, keeps them in a file, answers them, tells that it is there."""
 
 import asyncio
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 from pydantic import ValidationError
@@ -62,16 +64,33 @@ class Station:
         self._bus = Bus(self._bus_settings, self._presence, self._on_message, self._on_bus)
         self._wake = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
+        self._lock: BinaryIO | None = None
         self.book = Book()
 
     @property
     def connected(self) -> bool:
         return self._bus.connected
 
-    def start(self) -> None:
-        """Reads the state file and keeps a connection. Raises OSError when the file cannot be read."""
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self._file.parent
+
+    def open(self) -> None:
+        """Reads the state file. Raises OSError when it cannot be read, or another program has it open."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Two ends of one agency would take the broker's session from each other, and the file too, for ever.
+        self._lock = self._file.with_name(f"{self._file.name}.lock").open("ab")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OSError(f"{self._file}: another siaga-pbx agency {self.agency} runs with it") from None
         self.book = Book(_read(self._file))
+
+    def start(self) -> None:
+        """Keeps a connection. Opens the state file if that was not done; raises OSError as `open` does."""
+        if self._lock is None:
+            self.open()
         self._bus.start()
         self._sender = asyncio.create_task(self._send(), name="answers")
 
@@ -81,6 +100,9 @@ class Station:
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.wait({self._sender})
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def enter(self, dispatch_id: str, state: Answer, reason: str | None = None) -> Entry:
         """The people here say how far they are. Raises NotPossible."""

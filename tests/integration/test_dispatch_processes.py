@@ -255,7 +255,7 @@ def test_the_program_answers_by_itself_from_received_to_cleared(tmp_path: Path) 
             "--by",
             "Regu 7",
         )
-        (id,) = (await centre.dispatcher.dispatch(Order(centre.call(), "fire", "Rumah terbakar"))).dispatch_ids
+        (id,) = (await centre.dispatcher.dispatch(Order(centre.call(), "fire", note="Rumah terbakar"))).dispatch_ids
         async with program(*arguments) as process:
             assert process.stdout is not None
             assert (await process.stdout.readline()).decode().strip() == "connected"
@@ -336,13 +336,13 @@ def test_on_a_terminal_keys_answer(tmp_path: Path) -> None:
 
         loop.add_reader(ours, read)
         stack.callback(loop.remove_reader, ours)
-        (id,) = (await centre.dispatcher.dispatch(Order(centre.call(), "fire", "Rumah terbakar"))).dispatch_ids
+        (id,) = (await centre.dispatcher.dispatch(Order(centre.call(), "fire", note="Rumah terbakar"))).dispatch_ids
         await until(lambda: b"Rumah terbakar" in screen)
         os.write(ours, b"a")
         await until(lambda: ("damkar", "accepted") in centre.told.states)
         os.write(ours, b"o")
         await until(lambda: ("damkar", "on_scene") in centre.told.states)
-        os.write(ours, b"q")
+        os.write(ours, b"qy")
         assert await process.wait() == 0
         assert b"\a" in screen
         assert centre.dispatch(id)["accepted_at"] is not None

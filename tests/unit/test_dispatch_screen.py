@@ -3,7 +3,7 @@
 import asyncio
 import io
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,11 @@ from rich.console import Console
 
 from siaga_pbx.config import AgencyEnd
 from siaga_pbx.dispatch.agency_book import Entry, News, Signature
-from siaga_pbx.dispatch.agency_screen import Screen, in_a_line
+from siaga_pbx.dispatch.agency_screen import Screen
+from siaga_pbx.dispatch.agency_sound import EVERY_S, Ringer
+from siaga_pbx.dispatch.agency_view import in_a_line
 from siaga_pbx.dispatch.ladder import State
-from siaga_pbx.dispatch.message import Dispatch
+from siaga_pbx.dispatch.message import Dispatch, Kind, Location, Purpose
 from siaga_pbx.dispatch.station import Station, state_file_of
 from siaga_pbx.records.ids import new_id
 from siaga_pbx.settings import Agency, Mqtt
@@ -26,7 +28,7 @@ NOW = Signature("Regu 1", "2026-11-24T00:00:05.000Z")
 class Seen:
     """A screen on paper."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, width: int = 120, height: int = 40) -> None:
         end = AgencyEnd(
             path=folder / "siaga.toml",
             centre_id="cirebon",
@@ -34,9 +36,16 @@ class Seen:
             agencies=(Agency(id="damkar"),),
         )
         self.paper = io.StringIO()
-        console = Console(file=self.paper, width=120, height=40, force_terminal=True, color_system=None)
+        console = Console(file=self.paper, width=width, height=height, force_terminal=True, color_system=None)
         self.station = Station(end, "damkar", folder / "book.json", "Regu 1")
-        self.screen = Screen(self.station, "Damkar at cirebon", console, UTC)
+        self.sounds = 0
+        self.ringer = Ringer(self.sound)
+        self.now = datetime(2026, 11, 24, 0, 0, 30, tzinfo=UTC)
+        self.screen = Screen(self.station, "Damkar at cirebon", self.ringer, console, UTC, lambda: self.now)
+        self._size = width, height
+
+    def sound(self) -> None:
+        self.sounds += 1
 
     def arrives(self, **change: object) -> Entry:
         message = MESSAGE.model_copy(update={"dispatch_id": new_id(), **change})
@@ -54,14 +63,15 @@ class Seen:
             self.screen.press(key)
 
     def text(self) -> str:
-        self.paper.truncate(0)
-        Console(file=self.paper, width=120, color_system=None).print(self.screen.render())
-        return self.paper.getvalue()
+        width, height = self._size
+        paper = io.StringIO()
+        Console(file=paper, width=width, height=height, color_system=None).print(self.screen.render(), end="")
+        return paper.getvalue()
 
 
-def on_screen(folder: Path, scenario: Callable[[Seen], None]) -> None:
+def on_screen(folder: Path, scenario: Callable[[Seen], None], width: int = 120, height: int = 40) -> None:
     async def within() -> None:
-        scenario(Seen(folder))
+        scenario(Seen(folder, width, height))
 
     asyncio.run(within())
 
@@ -70,10 +80,13 @@ def test_a_dispatch_is_seen_in_full_and_rings(tmp_path: Path) -> None:
     def scenario(seen: Seen) -> None:
         assert "Damkar at cirebon" in seen.text()
         seen.arrives(note="Rumah [b]terbakar[/b]")
-        assert "\a" in seen.paper.getvalue()
+        assert seen.sounds == 1
         text = seen.text()
         for part in (
-            "24 Nov 00:00:00",
+            "24 Nov 00:00:05",
+            "0:25",
+            "0:30 left",
+            "▶ NEW · FIRE · Jl. Siliwangi 1",
             "fire",
             "received",
             "Jl. Siliwangi 1",
@@ -95,7 +108,7 @@ def test_a_dispatch_is_seen_in_full_and_rings(tmp_path: Path) -> None:
 def test_keys_answer_the_chosen_dispatch(tmp_path: Path) -> None:
     def scenario(seen: Seen) -> None:
         first, second = seen.arrives(), seen.arrives()
-        assert ">" in seen.text()
+        assert "▶ 24 Nov" in seen.text()
         seen.press("a")
         assert (seen.state(first), seen.state(second)) == (State.ACCEPTED, State.RECEIVED)
         seen.press("ea")
@@ -111,7 +124,7 @@ def test_keys_answer_the_chosen_dispatch(tmp_path: Path) -> None:
 def test_a_rejection_has_its_reason_typed_and_can_be_left(tmp_path: Path) -> None:
     def scenario(seen: Seen) -> None:
         entry = seen.arrives()
-        seen.press("xno\x1b")
+        seen.press("x\r  \rno\x1b")
         assert seen.state(entry) is State.RECEIVED
         seen.press("xall outt\x7f of service")
         assert "all out of service_" in seen.text()
@@ -149,7 +162,10 @@ def test_telling_again_and_leaving(tmp_path: Path) -> None:
         ack = seen.station.book.unsent
         assert ack is not None
         assert (ack.dispatch_id, ack.state) == (entry.message.dispatch_id, State.RECEIVED)
-        seen.press("q")
+        seen.press("qa")
+        assert not seen.screen.quitting
+        assert seen.state(entry) is State.RECEIVED, "whatever was pressed then meant: stay"
+        seen.press("qy")
         assert seen.screen.quitting
 
     on_screen(tmp_path, scenario)
@@ -160,10 +176,97 @@ def test_what_is_refused_and_the_connection_are_seen(tmp_path: Path) -> None:
         seen.screen.refused("category: field required")
         seen.screen.connection(False, "Connection refused")
         text = seen.text()
-        assert "refused: category: field required" in text
-        assert "no connection: Connection refused" in text
+        assert "refused a message 24 Nov 00:00:30: category: field required" in text
+        assert "NO CONNECTION: Connection refused" in text
+        assert seen.sounds == 1
+        seen.screen.refused("not JSON")
+        assert "refused 2 messages, the last 24 Nov 00:00:30: not JSON" in seen.text()
+        seen.press("\x1b")
+        assert "Esc: seen" not in seen.text()
 
     on_screen(tmp_path, scenario)
+
+
+def test_it_sounds_again_and_again_until_something_is_keyed(tmp_path: Path) -> None:
+    def scenario(seen: Seen) -> None:
+        first, second = seen.arrives(), seen.arrives()
+        assert seen.sounds == 2
+        start = 1e9
+        for second_of_time in range(10):
+            seen.ringer.tick(start + second_of_time)
+        assert seen.sounds == 2 + -(-10 // int(EVERY_S))
+        seen.press("r")
+        assert seen.state(first) is State.RECEIVED
+        assert list(seen.ringer.ringing) == [second.message.dispatch_id]
+        seen.press("ka")
+        seen.ringer.tick(start + 100)
+        sounds = seen.sounds
+        seen.ringer.tick(start + 200)
+        assert (seen.sounds, seen.ringer.ringing) == (sounds, {})
+
+    on_screen(tmp_path, scenario)
+
+
+def test_after_a_restart_what_nobody_answered_rings_again(tmp_path: Path) -> None:
+    def scenario(seen: Seen) -> None:
+        waits, gone = seen.arrives(), seen.arrives()
+        seen.press("jc")
+        ringer = Ringer(seen.sound)
+        for entry in seen.station.book.entries:
+            ringer.take_up(entry)
+        ids = {waits.message.dispatch_id, gone.message.dispatch_id}
+        cleared = {entry.message.dispatch_id for entry in seen.station.book.entries if entry.closed}
+        assert set(ringer.ringing) == ids - cleared
+
+    on_screen(tmp_path, scenario)
+
+
+def test_an_update_and_a_cancel_are_loud_and_say_what_changed(tmp_path: Path) -> None:
+    def scenario(seen: Seen) -> None:
+        entry = seen.arrives(people=3)
+        id = entry.message.dispatch_id
+        seen.press("ae")
+        assert seen.ringer.ringing == {}
+        place = Location(address="Pasar Pagi", lat=-6.7, lon=108.5)
+        seen.arrives(dispatch_id=id, sequence=2, type=Kind.UPDATE, location=place, people=4)
+        text = seen.text()
+        assert "▶ UPDATE · FIRE · Pasar Pagi · where: Jl. Siliwangi 1 → Pasar Pagi" in text
+        assert "people: 3 → 4" in " ".join(text.replace("│", " ").split())
+        assert seen.ringer.ringing == {id: News.UPDATE}
+        seen.press("r")
+        assert seen.ringer.ringing == {}
+        seen.arrives(dispatch_id=id, sequence=3, type=Kind.CANCEL)
+        assert "▶ CANCELLED · FIRE" in seen.text()
+        seen.press("o")
+        assert "not on_scene: it is cancelled" in seen.text()
+        assert seen.ringer.ringing == {}
+
+    on_screen(tmp_path, scenario)
+
+
+def test_an_exercise_and_a_test_are_told_apart(tmp_path: Path) -> None:
+    def scenario(seen: Seen) -> None:
+        seen.arrives(status=Purpose.TEST)
+        text = seen.text()
+        assert "FIRE (TEST)" in text
+        assert "TEST of the equipment: answer, do not go" in text
+
+    on_screen(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 15), (200, 60), (40, 10)])
+def test_it_fits_any_terminal_and_the_chosen_one_is_on_it(tmp_path: Path, width: int, height: int) -> None:
+    def scenario(seen: Seen) -> None:
+        for number in range(30):
+            seen.arrives(location=Location(address=f"Jl. {number} " + "panjang " * 30), note="api " * 200)
+        for _ in range(40):
+            lines = seen.text().splitlines()
+            assert len(lines) <= height
+            assert all(len(line) <= width for line in lines)
+            assert sum(line.startswith("▶") for line in lines) == 1
+            seen.press("j")
+
+    on_screen(tmp_path, scenario, width, height)
 
 
 def test_a_line_for_a_pipe_is_one_line() -> None:
