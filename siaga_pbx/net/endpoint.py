@@ -46,6 +46,9 @@ AFTER_FAULT_S = 0.1
 
 _KEEP_ALIVES = b"\r\n\0 "
 """What phones send on UDP to keep a NAT open; nothing but these is no message and no mistake."""
+_STUN = b"\x21\x12\xa4\x42"
+"""So do others with STUN (RFC 5626 4.4.2, RFC 8489 5). It is not answered: we do not ask for it (no Flow-Timer, no ob),
+and whoever can write a false source would have us send to it."""
 
 
 class SipCore(Protocol):
@@ -197,7 +200,7 @@ class Endpoint:
         return self._clock.now()
 
     def _datagram(self, udp: UdpSocket, data: bytes, source: Address) -> None:
-        if not data.strip(_KEEP_ALIVES):
+        if not data.strip(_KEEP_ALIVES) or (data[4:8] == _STUN and data[0] < 4):
             return
         item: Message | RemoteError
         try:

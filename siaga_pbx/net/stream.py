@@ -199,12 +199,16 @@ class Streams:
         flow = connection.flow
         if flow is None or self._open.pop(connection.number, None) is None:
             return
-        for key in connection.keys:
-            if self._by_key.get(key) is connection:
-                del self._by_key[key]
         if not self._open:
             self._none_open.set()
         self._user.closed(flow)
+        for key in connection.keys:
+            if self._by_key.get(key) is connection:
+                del self._by_key[key]
+                if connection.dialled or key is not connection.keys[0]:
+                    # What went to that place named no flow: without an answer by now it is lost too (RFC 3261 18.4).
+                    transport, host, port, name = key
+                    self._user.unreachable(Target(transport, host, port, name=name))
 
     def now(self) -> float:
         return self._user.now()
