@@ -197,6 +197,7 @@ class Daemon:
             registry=parts.metrics.registry,
             outage=RecordsError,
             recordings=config.records.recordings,
+            quarantined=lambda: parts.dispatcher.quarantined,
             host=listen.host,
         )
         self._http = HttpServer(app, listen.host, listen.port)

@@ -5,7 +5,7 @@ which is called at each scrape. No label ever carries a caller's number, and non
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import NoReturn
 
@@ -18,6 +18,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 OUTCOMES = ("answered", "abandoned", "overflowed", "test", "failed", "interrupted")
 IDENTITIES = ("subscriber", "no_credit", "no_sim", "withheld")
@@ -111,6 +113,10 @@ class Metrics:
         self.agency_online = gauge("siaga_agency_online", "1 while the agency's endpoint says it is there.", "agency")
         self.mqtt_connected = gauge("siaga_mqtt_connected", "1 while connected to the MQTT broker.")
 
+    def follow_quarantine(self, count: Callable[[], int]) -> None:
+        """`count`: how many payloads there have been; asked at each scrape."""
+        self.registry.register(_Counted("siaga_mqtt_quarantined", "Payloads from the broker that were no use.", count))
+
     def _sip(self) -> None:
         counter, gauge = self._counter, self._gauge
         self.trunk_up = gauge("siaga_trunk_up", "1 while the trunk answers OPTIONS.", "trunk")
@@ -202,6 +208,16 @@ class Metrics:
             due = now() + LAG_INTERVAL_S
             await asyncio.sleep(LAG_INTERVAL_S)
             self.loop_lag_seconds.observe(max(0.0, now() - due))
+
+
+class _Counted(Collector):
+    """A counter that somebody else keeps."""
+
+    def __init__(self, name: str, text: str, count: Callable[[], int]) -> None:
+        self._name, self._text, self._count = name, text, count
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(self._name, self._text, value=self._count())
 
 
 def _keep(gauge: Gauge, label: str, values: Collection[str]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from siaga_pbx.dispatch.quarantine import Quarantined
 from siaga_pbx.web.centre import (
     AgencyStatus,
     AlarmStatus,
@@ -28,6 +29,8 @@ from siaga_pbx.web.records import Row
 class Outage(Exception):
     """The records cannot be read."""
 
+
+QUARANTINED = (Quarantined(7, "2026-11-24T08:00:00.000Z", "siaga/ack/damkar", "not JSON", "<script>alert(1)</script>"),)
 
 TOKEN = "t0ken-of-the-tests-0123456789abcdef"
 NUMBER = "+6281234567890"

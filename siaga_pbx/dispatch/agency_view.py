@@ -20,9 +20,9 @@ HELP = (
     ("x", "reject"),
     ("e", "en route"),
     ("o", "on scene"),
-    ("c", "cleared"),
-    ("r", "received: quiet"),
-    ("j k", "choose"),
+    ("c", "clear"),
+    ("r", "received"),
+    ("jk", "↑↓"),
     ("q", "quit"),
 )
 _STATES = {
@@ -267,10 +267,11 @@ def _age(seconds: float) -> str:
 
 
 def _keys() -> Text:
-    line = Text(" ", no_wrap=True, overflow="ellipsis")
-    for key, meaning in HELP:
-        line.append(key, "bold reverse" if len(key) == 1 else "bold")
-        line.append(f" {meaning}  ")
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for number, (key, meaning) in enumerate(HELP):
+        line.append(" " if number == 0 else "  ")
+        line.append(key, "bold reverse")
+        line.append(f" {meaning}")
     return line
 
 

@@ -18,8 +18,9 @@ _RECORDED_A_MINUTE = 30
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One payload. `payload` is its beginning, as text."""
+    """One payload. `number`: there have been so many. `payload` is its beginning, as text."""
 
+    number: int
     at: str
     topic: str
     reason: str
@@ -44,9 +45,9 @@ class Quarantine:
 
     def add(self, at: str, topic: str, payload: bytes, reason: str) -> None:
         """Keeps it. `at` is UTC text."""
-        one = Quarantined(at, topic, reason, payload[:SHOWN_BYTES].decode("utf-8", "replace"))
-        self._kept.append(one)
         self.count += 1
+        one = Quarantined(self.count, at, topic, reason, payload[:SHOWN_BYTES].decode("utf-8", "replace"))
+        self._kept.append(one)
         minute = at[:16]
         if minute != self._minute:
             self._minute, self._recorded = minute, 0

@@ -1,6 +1,6 @@
 """The HTTP side of the centre, put together: `create_app` gives the ASGI app that `server.HttpServer` runs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from siaga_pbx.web.history import history
 from siaga_pbx.web.live import live
 from siaga_pbx.web.operations import operations
 from siaga_pbx.web.problem import Problem, answer_with_problems
+from siaga_pbx.web.quarantine import Payload, quarantine
 from siaga_pbx.web.records import RecordsView
 
 DESCRIPTION = """
@@ -39,13 +40,15 @@ def create_app(
     registry: CollectorRegistry,
     outage: type[Exception],
     recordings: Path,
+    quarantined: Callable[[], Sequence[Payload]] = tuple,
     host: str = "127.0.0.1",
     names: Iterable[str] = (),
 ) -> ASGIApp:
     """The app, behind its gate.
 
     `records` is read in worker threads and raises `outage` when it cannot be; `recordings` is the folder of the audio
-    files, `host` the address listened on, `names` further host names that the server is reached by (a proxy's).
+    files, `quarantined` gives what came from agencies and could not be used. `host` is the address listened on, `names`
+    are further host names that the server is reached by (a proxy's).
     """
     app = FastAPI(
         title="siaga-pbx",
@@ -59,7 +62,8 @@ def create_app(
     answer_with_problems(app, outage)
     # The gate decides; this only tells OpenAPI that there is a bearer token.
     bearer = Depends(HTTPBearer(auto_error=False, description="the content of siaga.token"))
-    for router in (operations(centre, registry), live(centre), history(records, recordings)):
+    routers = (operations(centre, registry), live(centre), history(records, recordings), quarantine(quarantined))
+    for router in routers:
         app.include_router(router, dependencies=[bearer])
     app.include_router(console())
     return Gate(app, token=token, host=host, names=names)

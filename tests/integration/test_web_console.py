@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from siaga_pbx.web.app import create_app
 from siaga_pbx.web.server import HttpServer
-from tests.web_centre import AT, NUMBER, TOKEN, ACentre, Outage, SomeRecords, a_call
+from tests.web_centre import AT, NUMBER, QUARANTINED, TOKEN, ACentre, Outage, SomeRecords, a_call
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -193,6 +193,7 @@ def walk(browser: Browser, url: str, centre: ACentre) -> None:
     browser.click("#seats li:first-child button")
     browser.until("document.querySelector('#seats li:first-child').innerText.includes('ready')")
 
+    browser.until("document.querySelector('#quarantine').innerText.includes('<script>alert(1)</script>')")
     browser.click("#callbacks button")
     browser.fill("#reason-dialog input", "menelepon lagi")
     browser.click("#reason-dialog button.main")
@@ -217,6 +218,7 @@ def test_a_supervisors_round(browser: Browser) -> None:
             outage=Outage,
             registry=CollectorRegistry(),
             recordings=Path("/nonexistent"),
+            quarantined=lambda: QUARANTINED,
         )
         server = HttpServer(app, "127.0.0.1", 0)
         await server.start()

@@ -27,6 +27,7 @@ CONTRACT = {
     "siaga_outbox_oldest_seconds": ("gauge", set()),
     "siaga_agency_online": ("gauge", {"agency"}),
     "siaga_mqtt_connected": ("gauge", set()),
+    "siaga_mqtt_quarantined_total": ("counter", set()),
     "siaga_trunk_up": ("gauge", {"trunk"}),
     "siaga_sip_messages_total": ("counter", {"direction", "kind"}),
     "siaga_sip_malformed_total": ("counter", {"reason"}),
@@ -52,6 +53,7 @@ def in_use(metrics: Metrics) -> Metrics:
     """With every label there is."""
     metrics.follow(trunks=["telkomsel"], checked_trunks=["telkomsel"], agencies=["damkar"])
     metrics.trunk_up.labels("telkomsel").set(1)
+    metrics.follow_quarantine(lambda: 3)
     metrics.sip_messages.labels("in", "INVITE").inc()
     metrics.alarm_active.labels("media").set(1)
     metrics.internal_errors.labels("sip").inc(0)

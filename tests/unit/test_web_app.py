@@ -13,7 +13,7 @@ from siaga_pbx.records.reader import Reader
 from siaga_pbx.web.app import create_app
 from siaga_pbx.web.centre import CentreView, Check
 from siaga_pbx.web.records import CallRecord, DispatchRecord, EventRecord, IncidentRecord, RecordsView
-from tests.web_centre import AT, NUMBER, TOKEN, ACentre, Outage, SomeRecords, a_call
+from tests.web_centre import AT, NUMBER, QUARANTINED, TOKEN, ACentre, Outage, SomeRecords, a_call
 
 
 class Api:
@@ -30,6 +30,7 @@ class Api:
             outage=Outage,
             registry=self.registry,
             recordings=recordings,
+            quarantined=lambda: QUARANTINED,
         )
 
     def get(self, path: str, *, signed_in: bool = True, headers: Mapping[str, str] | None = None) -> httpx.Response:
@@ -255,6 +256,18 @@ def test_a_fault_of_ours_is_json_too_and_tells_nothing() -> None:
     assert NUMBER not in problem(api.get("/api/v1/calls"), 500)
 
 
+def test_what_agencies_sent_and_could_not_be_used_is_shown_to_who_is_signed_in() -> None:
+    api = Api()
+    (one,) = api.get("/api/v1/quarantine").json()
+    assert one == {
+        "at": "2026-11-24T08:00:00.000Z",
+        "topic": "siaga/ack/damkar",
+        "reason": "not JSON",
+        "payload": "<script>alert(1)</script>",
+    }
+    problem(api.get("/api/v1/quarantine", signed_in=False), 401)
+
+
 def test_openapi_describes_every_endpoint_of_the_contract() -> None:
     document = Api().get("/api/v1/openapi.json").json()
     contract = {
@@ -270,6 +283,7 @@ def test_openapi_describes_every_endpoint_of_the_contract() -> None:
             "/api/v1/dispatches",
             "/api/v1/incidents",
             "/api/v1/callbacks",
+            "/api/v1/quarantine",
         },
         "post": {
             "/-/reload",

@@ -64,6 +64,7 @@ function signOut() {
   token.forget();
   view.showDispatches([], false);
   view.showCallbacks([], false, act);
+  view.showQuarantine([]);
   poll();
 }
 
@@ -101,12 +102,15 @@ async function refreshRecords(signedIn) {
   if (!signedIn) {
     view.showDispatches([], false);
     view.showCallbacks([], false, act);
+    view.showQuarantine([]);
     return;
   }
   try {
-    const [dispatches, callbacks] = await Promise.all([get("/api/v1/dispatches?limit=100"), get("/api/v1/callbacks")]);
+    const paths = ["/api/v1/dispatches?limit=100", "/api/v1/callbacks", "/api/v1/quarantine"];
+    const [dispatches, callbacks, quarantined] = await Promise.all(paths.map((path) => get(path)));
     view.showDispatches(dispatches, true);
     view.showCallbacks(callbacks, true, act);
+    view.showQuarantine(quarantined);
     tickNow();
   } catch (error) {
     if (error instanceof Unauthorised) throw error;

@@ -98,6 +98,17 @@ export function showDispatches(dispatches, signedIn) {
   });
 }
 
+export function showQuarantine(payloads) {
+  byId("quarantine-panel").hidden = payloads.length === 0;
+  const newest = [...payloads].reverse().slice(0, 10);
+  show(byId("quarantine"), newest, (one) => one.at + one.topic + one.payload, (one) =>
+    element("tr", {},
+      element("td", { title: one.at }, age(one.at), " ago"),
+      element("td", {}, one.topic),
+      element("td", {}, one.reason),
+      element("td", {}, element("code", {}, one.payload.slice(0, 200)))));
+}
+
 export function showCallbacks(calls, signedIn, act) {
   byId("callbacks-none").textContent = signedIn ? "Nobody." : "Sign in to see them.";
   show(byId("callbacks"), calls, (call) => call.id, (call) =>
