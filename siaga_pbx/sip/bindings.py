@@ -1,5 +1,6 @@
 """The registered contacts of all seats, each with its expiry (RFC 3261 10.3), and which source is whose."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -7,7 +8,7 @@ from functools import partial
 from siaga_pbx.sip.binding import Binding
 from siaga_pbx.sip.deadlines import Alarm, Deadlines
 from siaga_pbx.sip.events import Gone
-from siaga_pbx.sip.flow import Flow, reliable
+from siaga_pbx.sip.flow import Address, Flow, reliable
 from siaga_pbx.sip.uri import Uri
 
 MAX_CONTACTS = 4
@@ -23,7 +24,7 @@ class _Entry:
 class Bindings:
     """`on_gone` is told when a seat's last contact is gone."""
 
-    __slots__ = ("_deadlines", "_on_gone", "_seats", "_sources")
+    __slots__ = ("_deadlines", "_hosts", "_on_gone", "_seats", "_sources")
 
     def __init__(self, deadlines: Deadlines, on_gone: Callable[[str, Gone], None]) -> None:
         self._deadlines = deadlines
@@ -31,6 +32,7 @@ class Bindings:
         self._seats: dict[str, list[_Entry]] = {}
         """The latest last: that is the one in use."""
         self._sources: dict[object, list[str]] = {}
+        self._hosts: Counter[str] = Counter()
 
     def of(self, seat: str) -> list[Binding]:
         """The seat's contacts, the one in use last."""
@@ -48,6 +50,27 @@ class Bindings:
         """The seats with a contact that was registered from exactly this source."""
         return self._sources.get(_source(flow), [])
 
+    def count_at(self, source: Address) -> int:
+        """How many contacts were registered from exactly this UDP source."""
+        return len(self._sources.get(("udp", source), ()))
+
+    def count_behind(self, host: str) -> int:
+        """How many were registered from an address, whatever port and transport."""
+        return self._hosts[host]
+
+    def knows(self, seat: str, flow: Flow, call_id: str) -> bool:
+        """Whether a request comes from one of the seat's registered phones.
+
+        From its exact source, or from its address with the Call-ID that it registered with: after a NAT gave it
+        another port, or its connection broke, nobody else there knows that (RFC 3261 10.2: it stays the same).
+        """
+        source, host = _source(flow), flow.remote[0]
+        return any(
+            _source(entry.binding.source) == source
+            or (entry.binding.source.remote[0] == host and entry.binding.call_id == call_id)
+            for entry in self._seats.get(seat, ())
+        )
+
     def put(self, binding: Binding) -> list[Binding]:
         """Adds a contact and returns those that it replaces: of the same phone, started anew or come by another way."""
         entries = self._seats.get(binding.seat, [])
@@ -61,6 +84,7 @@ class Bindings:
         self._deadlines.watch(alarm)
         self._seats.setdefault(binding.seat, entries).append(_Entry(binding, alarm))
         self._sources.setdefault(source, []).append(binding.seat)
+        self._hosts[binding.source.remote[0]] += 1
         return [entry.binding for entry in replaced]
 
     def connection_closed(self, flow: Flow) -> None:
@@ -97,6 +121,10 @@ class Bindings:
         seats.remove(seat)
         if not seats:
             del self._sources[source]
+        host = entry.binding.source.remote[0]
+        self._hosts[host] -= 1
+        if not self._hosts[host]:
+            del self._hosts[host]
 
 
 def _is_same_phone(old: Binding, new: Binding) -> bool:

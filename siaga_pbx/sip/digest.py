@@ -192,6 +192,8 @@ class Nonce(Enum):
 class Nonces:
     """Makes nonces and knows them again without keeping them: each carries its time, its number and a code over both.
 
+    The code is over the address too that it was made for: what one is given is no good in another's name.
+
     Only the used ones are remembered, for the highest count seen with each; at most MAX_NONCES. What is forgotten is
     stale, and with it all that were made before.
     """
@@ -204,33 +206,33 @@ class Nonces:
         self._forgotten = 0
         """Nonces up to this number are stale, used or not."""
 
-    def make(self, now: float) -> str:
-        """A new nonce, good for `lifetime_s` from `now`."""
+    def make(self, host: str, now: float) -> str:
+        """A new nonce for whoever is at that address, good for `lifetime_s` from `now`."""
         self._made += 1
         body = f"{int(now * 1000):012x}{self._made:010x}"
-        return body + self._code(body)
+        return body + self._code(body, host)
 
-    def check(self, nonce: str, nc: int | None, now: float) -> Nonce:
-        """Whether the nonce may be used, once, with this count; call it when `verify` has said yes.
+    def check(self, nonce: str, nc: int | None, host: str, now: float) -> Nonce:
+        """Whether the nonce may be used with this count (None: without qop) from that address; `use` uses it.
 
-        FRESH uses it up to `nc` (without qop, nc None, at all: it has no count that could rise). STALE was ours and has
-        expired or been used: challenge again, with stale=true. FORGED is not ours, or an earlier run's.
+        STALE was ours and has expired or been used as far: challenge again, with stale=true. FORGED is not ours, an
+        earlier run's, or another's.
         """
         body, code = nonce[:22], nonce[22:]
-        if not hmac.compare_digest(self._code(body).encode(), code.encode()):
+        if not hmac.compare_digest(self._code(body, host).encode(), code.encode()):
             return Nonce.FORGED
         made_at, number = int(body[:12], 16) / 1000, int(body[12:], 16)
         if now - made_at > self._lifetime_s or number <= self._forgotten:
             return Nonce.STALE
-        count = _WITHOUT_COUNT if nc is None else nc
-        if count <= self._counts.get(number, 0):
-            return Nonce.STALE
-        self._counts[number] = count
-        self._forget()
-        return Nonce.FRESH
+        return Nonce.FRESH if _count(nc) > self._counts.get(number, 0) else Nonce.STALE
 
-    def _code(self, body: str) -> str:
-        return hmac.digest(self._secret, body.encode(), "sha256").hex()[:32]
+    def use(self, nonce: str, nc: int | None) -> None:
+        """Uses a FRESH nonce up to `nc`; without a count, which could rise, for good."""
+        self._counts[int(nonce[12:22], 16)] = _count(nc)
+        self._forget()
+
+    def _code(self, body: str, host: str) -> str:
+        return hmac.digest(self._secret, f"{body}{host}".encode(), "sha256").hex()[:32]
 
     def _forget(self) -> None:
         if len(self._counts) > MAX_NONCES:
@@ -241,6 +243,10 @@ class Nonces:
 
 _WITHOUT_COUNT = 2**32
 """Above every count: a nonce used without one is used up."""
+
+
+def _count(nc: int | None) -> int:
+    return _WITHOUT_COUNT if nc is None else nc
 
 
 def _md5(text: str) -> str:

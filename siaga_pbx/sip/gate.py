@@ -18,7 +18,7 @@ class Verdict(Enum):
     PASSED = auto()
     CHALLENGE = auto()
     STALE = auto()
-    """Right but for the nonce: a challenge with stale=true, so that the phone asks nobody for the password."""
+    """The nonce is not good (any more): a challenge with stale=true, so that the phone asks nobody for the password."""
     SILENCE = auto()
 
 
@@ -46,8 +46,12 @@ class Gate:
     def judge(self, request: Request, user: str, host: str, trusted: bool, now: float) -> Verdict:
         """Judges a request that says to be from `user`, come from address `host`.
 
-        `trusted`: from exactly where the user is registered now. That is never met with silence: one who guesses from
+        `trusted`: from a phone that is registered as the user now. That is never met with silence: one who guesses from
         behind the same NAT must not lock the phone out.
+
+        The nonce is looked at before the password (RFC 7616 3.3: stale says that it was the nonce). So who was not
+        asked at this very address is neither told whether he was right nor counted: by a forged source nobody can
+        guess, nor make us silent towards who is really there.
         """
         failures = self._known if user in self._seats else self._unknown
         if not trusted and failures.is_silent(user, host, now):
@@ -56,10 +60,12 @@ class Gate:
         credentials = self._credentials(request)
         if credentials is None:
             return Verdict.CHALLENGE
+        if self._nonces.check(credentials.nonce, credentials.nc, host, now) is not Nonce.FRESH:
+            return Verdict.STALE
         if self._is_right(credentials, request.method, user):
             failures.passed(user, host)
-            nonce = self._nonces.check(credentials.nonce, credentials.nc, now)
-            return Verdict.PASSED if nonce is Nonce.FRESH else Verdict.STALE
+            self._nonces.use(credentials.nonce, credentials.nc)
+            return Verdict.PASSED
         failures.failed(user, host, now)
         self._core.out.append(Counted("auth_failed", "wrong_password" if user in self._seats else "unknown_user"))
         return Verdict.SILENCE if not trusted and failures.is_silent(user, host, now) else Verdict.CHALLENGE
@@ -84,11 +90,11 @@ class Gate:
         # A phone may write its name with our domain behind it.
         return right and credentials.username.partition("@")[0] == seat.id
 
-    def challenge(self, user: str, stale: bool, name: str, now: float) -> Extra:
-        """The challenges for a user, one header each, the stronger algorithm first (RFC 8760 2.4)."""
+    def challenge(self, user: str, host: str, stale: bool, name: str, now: float) -> Extra:
+        """The challenges for a user at an address, one header each, the stronger algorithm first (RFC 8760 2.4)."""
         settings = self._core.settings
         algorithms = self._seats.get(user, self._nobody).digest or settings.digest
-        nonce = self._nonces.make(now)
+        nonce = self._nonces.make(host, now)
         # SHA-256 sorts before MD5 for a phone that takes the first it knows.
         return tuple(
             (name, str(Challenge(settings.domain, nonce, algorithm, stale=stale)))

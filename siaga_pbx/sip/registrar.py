@@ -8,7 +8,7 @@ from siaga_pbx.sip.bindings import Bindings
 from siaga_pbx.sip.core import Core, Extra
 from siaga_pbx.sip.errors import RemoteError
 from siaga_pbx.sip.events import Counted, Gone, Registered, Send, Unregistered
-from siaga_pbx.sip.flow import DEFAULT_PORTS, Flow, reliable
+from siaga_pbx.sip.flow import DEFAULT_PORTS, Address, Flow, reliable
 from siaga_pbx.sip.gate import Gate, Verdict
 from siaga_pbx.sip.headers import NameAddr
 from siaga_pbx.sip.message import Request
@@ -39,6 +39,12 @@ class Registrar:
     def seats_at(self, flow: Flow) -> list[str]:
         return self._bindings.at(flow)
 
+    def count_at(self, source: Address) -> int:
+        return self._bindings.count_at(source)
+
+    def count_behind(self, host: str) -> int:
+        return self._bindings.count_behind(host)
+
     def in_use(self, seat: str) -> Binding | None:
         return self._bindings.in_use(seat)
 
@@ -62,7 +68,9 @@ class Registrar:
         if verdict is Verdict.PASSED:
             return seat
         stale = verdict is Verdict.STALE
-        core.reply(request, flow, 407, now, self._gate.challenge(seat, stale, "Proxy-Authenticate", now))
+        core.reply(
+            request, flow, 407, now, self._gate.challenge(seat, flow.remote[0], stale, "Proxy-Authenticate", now)
+        )
         return None
 
     # REGISTER
@@ -70,14 +78,15 @@ class Registrar:
     def receive(self, request: Request, flow: Flow, now: float) -> None:
         core = self._core
         user = self._user_of(request.to.uri)
-        trusted = user in self._bindings.at(flow)
-        match self._gate.judge(request, user, flow.remote[0], trusted, now):
+        host = flow.remote[0]
+        trusted = self._bindings.knows(user, flow, request.call_id)
+        match self._gate.judge(request, user, host, trusted, now):
             case Verdict.PASSED:
                 self._register(user, request, flow, now)
             case Verdict.SILENCE:
                 core.out.append(Counted("dropped", "silenced"))
             case verdict:
-                headers = self._gate.challenge(user, verdict is Verdict.STALE, "WWW-Authenticate", now)
+                headers = self._gate.challenge(user, host, verdict is Verdict.STALE, "WWW-Authenticate", now)
                 self._challenge(request, flow, headers, now)
 
     def _user_of(self, uri: Uri) -> str:

@@ -177,28 +177,33 @@ class TestAuthorise:
 class TestNonces:
     def test_a_nonce_may_be_used_with_rising_counts(self) -> None:
         nonces = Nonces(b"secret", 60.0)
-        nonce = nonces.make(100.0)
-        assert nonces.check(nonce, 1, 100.0) is Nonce.FRESH
-        assert nonces.check(nonce, 1, 101.0) is Nonce.STALE
-        assert nonces.check(nonce, 3, 101.0) is Nonce.FRESH
-        assert nonces.check(nonce, 2, 101.0) is Nonce.STALE
-        assert nonces.check(nonce, 4, 160.0) is Nonce.FRESH
-        assert nonces.check(nonce, 5, 160.1) is Nonce.STALE
+        nonce = nonces.make("h", 100.0)
+        assert used(nonces, nonce, 1, 100.0) is Nonce.FRESH
+        assert used(nonces, nonce, 1, 101.0) is Nonce.STALE
+        assert used(nonces, nonce, 3, 101.0) is Nonce.FRESH
+        assert used(nonces, nonce, 2, 101.0) is Nonce.STALE
+        assert used(nonces, nonce, 4, 160.0) is Nonce.FRESH
+        assert used(nonces, nonce, 5, 160.1) is Nonce.STALE
+
+    def test_looking_at_it_does_not_use_it(self) -> None:
+        nonces = Nonces(b"secret", 60.0)
+        nonce = nonces.make("h", 0.0)
+        assert [nonces.check(nonce, 1, "h", 0.0) for _ in range(3)] == [Nonce.FRESH] * 3
 
     def test_without_a_count_it_may_be_used_once(self) -> None:
         nonces = Nonces(b"secret", 60.0)
-        nonce = nonces.make(0.0)
-        assert nonces.check(nonce, None, 1.0) is Nonce.FRESH
-        assert nonces.check(nonce, None, 1.0) is Nonce.STALE
-        assert nonces.check(nonce, 1, 1.0) is Nonce.STALE
+        nonce = nonces.make("h", 0.0)
+        assert used(nonces, nonce, None, 1.0) is Nonce.FRESH
+        assert used(nonces, nonce, None, 1.0) is Nonce.STALE
+        assert used(nonces, nonce, 1, 1.0) is Nonce.STALE
 
     def test_no_two_are_alike(self) -> None:
         nonces = Nonces(b"secret", 60.0)
-        assert len({nonces.make(1.0) for _ in range(100)}) == 100
+        assert len({nonces.make("h", 1.0) for _ in range(100)}) == 100
 
-    def test_what_we_did_not_make_is_forged(self) -> None:
+    def test_what_we_did_not_make_for_that_address_is_forged(self) -> None:
         nonces = Nonces(b"secret", 60.0)
-        nonce = nonces.make(0.0)
+        nonce = nonces.make("h", 0.0)
         forged = [
             "",
             "x",
@@ -207,22 +212,31 @@ class TestNonces:
             "1" + nonce[1:],
             nonce.upper(),
             "é" * 54,
-            Nonces(b"other", 60.0).make(0.0),
+            Nonces(b"other", 60.0).make("h", 0.0),
+            nonces.make("elsewhere", 0.0),
         ]
         for other in forged:
-            assert nonces.check(other, 1, 0.0) is Nonce.FORGED
-        assert nonces.check(nonce, 1, 0.0) is Nonce.FRESH
+            assert nonces.check(other, 1, "h", 0.0) is Nonce.FORGED
+        assert nonces.check(nonce, 1, "h", 0.0) is Nonce.FRESH
 
     def test_the_table_is_bounded_and_what_it_forgot_is_stale(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(digest, "MAX_NONCES", 3)
         nonces = Nonces(b"secret", 60.0)
-        used = [nonces.make(0.0) for _ in range(5)]
-        unused = nonces.make(0.0)
-        for nonce in used:
-            assert nonces.check(nonce, 1, 0.0) is Nonce.FRESH
-        assert [nonces.check(nonce, 2, 0.0) for nonce in used] == [Nonce.STALE] * 2 + [Nonce.FRESH] * 3
-        assert nonces.check(unused, 1, 0.0) is Nonce.FRESH
+        made = [nonces.make("h", 0.0) for _ in range(5)]
+        unused = nonces.make("h", 0.0)
+        for nonce in made:
+            assert used(nonces, nonce, 1, 0.0) is Nonce.FRESH
+        assert [used(nonces, nonce, 2, 0.0) for nonce in made] == [Nonce.STALE] * 2 + [Nonce.FRESH] * 3
+        assert used(nonces, unused, 1, 0.0) is Nonce.FRESH
 
     @given(st.text(max_size=60), st.one_of(st.none(), st.integers(-1, 2**40)))
     def test_any_text_has_a_verdict(self, text: str, nc: int | None) -> None:
-        assert Nonces(b"secret", 60.0).check(text, nc, 0.0) is Nonce.FORGED
+        assert Nonces(b"secret", 60.0).check(text, nc, "h", 0.0) is Nonce.FORGED
+
+
+def used(nonces: Nonces, nonce: str, nc: int | None, now: float) -> Nonce:
+    """What is said of it; what is fresh is used."""
+    said = nonces.check(nonce, nc, "h", now)
+    if said is Nonce.FRESH:
+        nonces.use(nonce, nc)
+    return said
