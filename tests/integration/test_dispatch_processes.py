@@ -348,3 +348,23 @@ def test_on_a_terminal_keys_answer(tmp_path: Path) -> None:
         assert centre.dispatch(id)["accepted_at"] is not None
 
     run(scenario)
+
+
+def test_two_ends_never_share_a_state_file(tmp_path: Path) -> None:
+    async def scenario(stack: AsyncExitStack) -> None:
+        config, state = write_config(tmp_path, "mqtt://127.0.0.1:1", user="damkar"), tmp_path / "book.json"
+        arguments = ("damkar", "--config", str(config), "--state", str(state))
+        first = await stack.enter_async_context(program(*arguments))
+        assert first.stdout is not None
+        assert (await first.stdout.readline()).startswith(b"disconnected nothing listens at 127.0.0.1:1")
+        async with program(*arguments) as second:
+            _, errors = await second.communicate()
+        assert second.returncode == 1
+        assert b"another siaga-pbx agency damkar runs with it" in errors
+        first.kill()
+        await first.wait()
+        third = await stack.enter_async_context(program(*arguments))  # nothing of a dead one stands in its way
+        assert third.stdout is not None
+        assert (await third.stdout.readline()).startswith(b"disconnected")
+
+    run(scenario)
