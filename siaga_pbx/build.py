@@ -237,7 +237,7 @@ def _gauges(parts: Parts) -> None:
     metrics.outbox_pending.set_function(lambda: dispatcher.pending)
     metrics.outbox_oldest_seconds.set_function(lambda: dispatcher.oldest_s)
     metrics.mqtt_connected.set_function(lambda: dispatcher.connected)
-    metrics.follow_quarantine(lambda: dispatcher.quarantined[-1].number if dispatcher.quarantined else 0)
+    metrics.mqtt_quarantined.set_function(lambda: dispatcher.quarantined[-1].number if dispatcher.quarantined else 0)
     metrics.media_ports_free.set_function(lambda: parts.media.ports_free)
     metrics.journal_pending.set_function(parts.pending)
 

@@ -112,10 +112,8 @@ class Metrics:
         )
         self.agency_online = gauge("siaga_agency_online", "1 while the agency's endpoint says it is there.", "agency")
         self.mqtt_connected = gauge("siaga_mqtt_connected", "1 while connected to the MQTT broker.")
-
-    def follow_quarantine(self, count: Callable[[], int]) -> None:
-        """`count`: how many payloads there have been; asked at each scrape."""
-        self.registry.register(_Counted("siaga_mqtt_quarantined", "Payloads from the broker that were no use.", count))
+        self.mqtt_quarantined = _Counted("siaga_mqtt_quarantined", "Payloads from the broker that could not be used.")
+        self.registry.register(self.mqtt_quarantined)
 
     def _sip(self) -> None:
         counter, gauge = self._counter, self._gauge
@@ -211,10 +209,14 @@ class Metrics:
 
 
 class _Counted(Collector):
-    """A counter that somebody else keeps."""
+    """A counter that somebody else keeps: asked at each scrape."""
 
-    def __init__(self, name: str, text: str, count: Callable[[], int]) -> None:
-        self._name, self._text, self._count = name, text, count
+    def __init__(self, name: str, text: str) -> None:
+        self._name, self._text = name, text
+        self._count: Callable[[], int] = int
+
+    def set_function(self, count: Callable[[], int]) -> None:
+        self._count = count
 
     def collect(self) -> Iterator[Metric]:
         yield CounterMetricFamily(self._name, self._text, value=self._count())

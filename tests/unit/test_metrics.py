@@ -53,7 +53,7 @@ def in_use(metrics: Metrics) -> Metrics:
     """With every label there is."""
     metrics.follow(trunks=["telkomsel"], checked_trunks=["telkomsel"], agencies=["damkar"])
     metrics.trunk_up.labels("telkomsel").set(1)
-    metrics.follow_quarantine(lambda: 3)
+    metrics.mqtt_quarantined.set_function(lambda: 3)
     metrics.sip_messages.labels("in", "INVITE").inc()
     metrics.alarm_active.labels("media").set(1)
     metrics.internal_errors.labels("sip").inc(0)
