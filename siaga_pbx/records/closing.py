@@ -11,13 +11,24 @@ REOPENED = "row_reopened"
 ERASED = "erased"
 RESERVED = frozenset({CLOSED, AMENDED, REOPENED, ERASED})  # kinds of events that the writer alone makes
 
-# The tables whose rows close, with the columns that say so.
-CLOSING_COLUMNS = {"call": ("ended_at",), "dispatch": ("state",)}
+# The tables whose rows close, with the columns that say so; a row of `callback` is over as soon as it is there.
+CLOSING_COLUMNS: dict[str, tuple[str, ...]] = {
+    "call": ("ended_at",),
+    "incident": ("closed_at",),
+    "dispatch": ("state",),
+    "callback": (),
+}
 
 
 def is_closed(table: str, row: Mapping[str, object]) -> bool:
-    """Whether this row of `call` or `dispatch` is over."""
-    return row["ended_at"] is not None if table == "call" else row["state"] in DISPATCH_CLOSED
+    """Whether this row of one of these tables is over; the row may be of its closing columns only."""
+    match table:
+        case "call" | "incident":
+            return row.get(CLOSING_COLUMNS[table][0]) is not None
+        case "dispatch":
+            return row.get("state") in DISPATCH_CLOSED
+        case _:
+            return True
 
 
 def kind_of_change(before: bool, after: bool) -> str | None:

@@ -95,8 +95,7 @@ class Ledger:
                 case Update(table, id, values):
                     self._update(connection, table, id, values)
                 case Upsert(table, row):
-                    _require(table in _UPSERTABLE, f"{table}: a row cannot be upserted")
-                    self._statements.upsert(connection, table, "id", self._values(table, row))
+                    self._upsert(connection, table, row)
                 case Delete(table, id):
                     _require(table in _DELETABLE, f"{table}: a row is never deleted")
                     connection.execute(delete(self._tables[table]).where(self._tables[table].c.id == id))
@@ -125,7 +124,7 @@ class Ledger:
         _require(table in _WRITABLE, f"{table}: not a table that is written")
         values = self._values(table, row)
         self._statements.insert(connection, table, [values])
-        if table in closing.CLOSING_COLUMNS and closing.is_closed(table, {"ended_at": None, "state": None, **values}):
+        if table in closing.CLOSING_COLUMNS and closing.is_closed(table, values):
             self._note_closing(connection, table, str(values["id"]), closing.CLOSED)
 
     def _update(self, connection: Connection, table: str, id: str, changed: Row) -> None:
@@ -137,23 +136,44 @@ class Ledger:
         before = closes and self._is_closed(connection, table, id)
         row = self._statements.update(connection, table, id, values, columns or ("id",))
         _require(row is not None, f"{table} {id}: no such row")
-        if columns and row is not None:
+        if table in closing.CLOSING_COLUMNS and row is not None:
             after = closing.is_closed(table, row)
             kind = closing.kind_of_change(before if closes else after, after)
             if kind is not None:
                 self._note_closing(connection, table, id, kind)
 
+    def _upsert(self, connection: Connection, table: str, row: Row) -> None:
+        _require(table in _UPSERTABLE, f"{table}: a row cannot be upserted")
+        values = self._values(table, row)
+        closes = table in closing.CLOSING_COLUMNS
+        before = closes and self._is_closed(connection, table, str(values["id"]))
+        self._statements.upsert(connection, table, "id", values)
+        if closes:
+            self._note_closing(connection, table, str(values["id"]), closing.AMENDED if before else closing.CLOSED)
+
     def _is_closed(self, connection: Connection, table: str, id: str) -> bool:
-        row = self._statements.select(connection, table, id, closing.CLOSING_COLUMNS[table])
+        row = self._statements.select(connection, table, id, closing.CLOSING_COLUMNS[table] or ("id",))
         return row is not None and closing.is_closed(table, row)
 
     def _note_closing(self, connection: Connection, table: str, id: str, kind: str) -> None:
-        """Appends the digest of the row as it is now."""
+        """Appends the digest of the row as it is now.
+
+        Rows that are no subject of events (incidents, call-backs) are named in the event, which is their call's.
+        """
         kinds = self._kinds[table]
         raw = self._statements.select(connection, table, id, tuple(kinds)) or {}
         row = {name: bool(value) if kinds[name] is bool and value is not None else value for name, value in raw.items()}
-        call_id = id if table == "call" else self._call_of(connection, str(row["incident_id"]))
-        self._append(Event(self._now(), table, id, call_id, kind, {"digest": row_digest(table, row)}))
+        data: dict[str, object] = {"digest": row_digest(table, row)}
+        match table:
+            case "call":
+                place = ("call", id, id)
+            case "dispatch":
+                place = ("dispatch", id, self._call_of(connection, str(row["incident_id"])))
+            case _:
+                call_id = str(row.get("call_id", id))  # the id of a call-back is its call's
+                place = ("call", call_id, call_id)
+                data |= {"table": table, "id": id}
+        self._append(Event(self._now(), *place, kind, data))
 
     def _call_of(self, connection: Connection, incident_id: str) -> str:
         row = self._statements.select(connection, "incident", incident_id, ("call_id",))
@@ -175,8 +195,10 @@ class Ledger:
         event = t["event"].c
         theirs = (event.call_id == call_id) | ((event.subject != "call") & event.subject_id.in_(ids))
         connection.execute(update(t["event"]).where(theirs).values(data=None, salt=None))
-        for table, id in [("call", call_id), *(("dispatch", id) for id in ids)]:
-            self._note_closing(connection, table, id, closing.ERASED)
+        for table, where in of.items():
+            for id in connection.execute(select(t[table].c.id).where(where).order_by(t[table].c.id)).scalars():
+                if self._is_closed(connection, table, str(id)):
+                    self._note_closing(connection, table, str(id), closing.ERASED)
         self.erased = True
 
     def _values(self, table: str, row: Row) -> Values:

@@ -1,8 +1,8 @@
 """Proves the records: walks the chain of events from its beginning, and compares closed rows with their digests.
 
-What it finds: an event changed, removed (at the end, too), inserted or moved; a closed call or dispatch changed,
-removed or inserted; content removed without an erasure. What it cannot find: a database replaced as a whole by one
-that is consistent in itself. Against that, the head of the chain must be known elsewhere.
+What it finds: an event changed, removed (at the end, too), inserted or moved; a closed call, incident or dispatch, or a
+call-back, changed, removed or inserted; content removed without an erasure. What it cannot find by itself: a database
+replaced as a whole by one that is consistent in itself. Against that, a head of the chain is known elsewhere, and given.
 """
 
 import json
@@ -114,7 +114,7 @@ def _check_event(walk: _Walk, event: _Event) -> Iterator[Problem]:
     elif not event.is_text():
         yield Problem("event", str(event.id), event.seq, "changed: a column is not text")
     elif not event.follows(walk.hash):
-        what = "does not follow from the one before it: one of the two was changed, inserted or moved"
+        what = f"changed, inserted or moved: it does not follow from event {walk.seq}"
         yield Problem("event", str(event.id), event.seq, what)
     if event.data is None and event.salt is None:
         walk.blank.setdefault(event.call_id or event.subject_id, event)
@@ -127,11 +127,11 @@ def _check_event(walk: _Walk, event: _Event) -> Iterator[Problem]:
 
 def _note_closing(walk: _Walk, event: _Event) -> None:
     """Remembers what an event says about a closed row, and that it accounts for content that is gone."""
-    place = (event.subject, event.subject_id)
-    if event.kind in (closing.CLOSED, closing.AMENDED, closing.ERASED):
-        walk.digests[place] = json.loads(str(event.data))["digest"]
-    elif event.kind == closing.REOPENED:
-        walk.digests[place] = None
+    if event.kind not in closing.RESERVED:
+        return
+    row = json.loads(str(event.data))
+    place = (row.get("table", event.subject), row.get("id", event.subject_id))
+    walk.digests[place] = None if event.kind == closing.REOPENED else row["digest"]
     if event.kind == closing.ERASED:
         walk.blank.pop(str(event.call_id), None)
         walk.blank.pop(event.subject_id, None)
