@@ -57,6 +57,7 @@ class Cause(StrEnum):
     REST_OVER = "rest_over"
     REMOVED = "removed"
     UNKNOWN_CALL = "unknown_call"
+    TAKEN_OVER = "taken_over"
     AUDIT = "audit"
 
 

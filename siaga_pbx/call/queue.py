@@ -1,6 +1,6 @@
 """The queue: who is offered which call, and when. Pure: every input takes `now` and returns what to do about it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import TypeAlias
@@ -39,8 +39,9 @@ from siaga_pbx.call.events import (
     SeatPaused,
     SeatRinging,
 )
-from siaga_pbx.call.seats import Offered, Seat, Signal
+from siaga_pbx.call.seats import Leaving, Line, Offered, Seat, Signal, Talking
 from siaga_pbx.call.settings import QueueSettings, SeatSettings
+from siaga_pbx.call.standing import CallLeg, Standing, restored, standing_of
 from siaga_pbx.call.view import QueueView, view_of
 
 Commands: TypeAlias = list[Command]
@@ -120,6 +121,40 @@ class Queue:
         elif not findings:
             self._alarm(AlarmName.QUEUE_REPAIRED, False, "", out)
         return self._advance(out, now)
+
+    # Over a restart
+
+    def standing(self, call: CallId, epoch: float) -> Standing | None:
+        """Where a call stands, to be kept; None if it is not here. `epoch`: what to add to `now` for the wall clock."""
+        return standing_of(self._calls[call], epoch) if call in self._calls else None
+
+    def restore(
+        self, standings: Mapping[CallId, Standing], legs: Collection[CallLeg], now: float, epoch: float
+    ) -> Commands:
+        """Takes the calls of another life back, and the seats' states from the legs that are there. Before `start`."""
+        out: Commands = []
+        for id, standing in standings.items():
+            call, commands = restored(id, standing, legs, now, epoch)
+            self._arrivals = max(self._arrivals, call.number)
+            self._put(call)
+            out += commands
+        for leg in legs:
+            if leg.seat is not None:
+                self._seat_back(leg, leg.seat, now, out)
+        return out
+
+    def _seat_back(self, leg: CallLeg, seat_id: SeatId, now: float, out: Commands) -> None:
+        """A seat's line follows its leg; a leg that its call has no use for is hung up."""
+        line: Line = Leaving(leg.call, now)
+        match self._calls.get(leg.call):
+            case Call(state=call_machine.Talking(seat=talking)) if talking == seat_id and not leg.leaving:
+                line = Talking(leg.call, now)
+            case Call(state=Offering(rings=rings)) if not leg.leaving:
+                line = next((Offered(leg.call, ring.since) for ring in rings if ring.seat == seat_id), line)
+        if isinstance(line, Leaving) and not leg.leaving:
+            out.append(DropSeat(leg.call, seat_id, Cause.UNKNOWN_CALL))
+        seat = self._seats.setdefault(seat_id, Seat(seat_id, frozenset(), removed=True))
+        self._enter(replace(seat, line=line, since=now, idle_since=now), Cause.TAKEN_OVER, out)
 
     # Events
 

@@ -4,7 +4,7 @@ The world keeps its own books of legs, rests and wrap-ups, from what it told the
 compares them with the queue's after every step. Nothing in it looks into the queue.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from siaga_pbx.call.call import OVERFLOW_RETRY_S
 from siaga_pbx.call.commands import (
@@ -51,6 +51,10 @@ from siaga_pbx.call.events import (
 )
 from siaga_pbx.call.queue import Queue
 from siaga_pbx.call.seats import RETRY_S
+from siaga_pbx.call.standing import CallLeg
+
+EPOCH = 0.0
+"""The wall clock of this world is its own clock: so times survive a restart to the last bit."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,8 @@ class Counts:
     overflows: int = 0
     requeued: int = 0
     crossed: int = 0
+    restarts: int = 0
+    taken_over: int = 0
     outcomes: dict[Outcome, int] = field(default_factory=dict)
 
 
@@ -195,7 +201,8 @@ class World:
         return leg
 
     def register(self, seat: str) -> None:
-        self.seats[seat].registered = True
+        books = self.seats[seat]
+        books.registered, books.suspect = True, books.registered and books.suspect
         self._tell(SeatRegistered(seat))
 
     def unregister(self, seat: str) -> None:
@@ -253,6 +260,37 @@ class World:
             self.seats.setdefault(seat.id, Books(seat.skills))
         self._carry_out(commands)
         self._check()
+
+    def restart(self) -> None:
+        """The daemon is killed and another one takes its calls over: legs and callers are what they were.
+
+        Wrap-up and rest are forgotten with it; pauses, registrations and the seats' own calls are told it again.
+        """
+        standings = {call: one for call in self.callers if (one := self.queue.standing(call, EPOCH)) is not None}
+        legs = [CallLeg(leg.call, seat, leg.up, leg.stopped) for seat, leg in self.legs.items()]
+        legs += [CallLeg(call, None, leg.up, leg.stopped) for call, leg in self.overflow.items()]
+        assert standings.keys() == self.alive()
+        before = {seat: replace(books) for seat, books in self.seats.items()}
+        for seat, books in before.items():
+            self.seats[seat] = Books(books.skills, removed=books.removed, idle_since=self.now)
+        self.alarms.clear()
+        kept = [SeatConfig(seat, books.skills) for seat, books in before.items() if not books.removed]
+        self.queue = Queue(self.settings, kept)
+        for leg in self.legs.values():
+            leg.stopped |= leg.connect and not leg.joined  # the moment in between is not kept: its seat is hung up on
+            leg.joined &= not leg.stopped  # nor what a seat that is being hung up on did before
+        self._carry_out(self.queue.restore(standings, legs, self.now, EPOCH))
+        self._carry_out(self.queue.start(self.now))
+        self._check()
+        for seat, books in before.items():
+            if books.paused:
+                self.pause(seat)
+            if books.own_calls:
+                self.busy(seat)
+            if books.registered:
+                self.register(seat)
+        self.counts.restarts += 1
+        self.counts.taken_over += len(standings)
 
     def audit(self) -> list[Command]:
         """With the truth: of what it does, only a repair of what was never wrong would be a fault."""
@@ -475,11 +513,11 @@ class World:
         if all(books.removed for books in self.seats.values()):
             self.reload([SeatConfig("good")])
             self.register("good")
-        for _ in range(40 * (len(self.callers) + 1)):
+        for _ in range(100 * (len(self.callers) + 1)):
             if not (self.alive() or self.legs or self.overflow):
                 break
             self._be_good()
-            self.advance(1.0)
+            self.advance(0.4)  # less than the shortest time that a phone may ring
         assert (self.alive(), self.legs, self.overflow) == (set(), {}, {}), "somebody was never served"
         self.advance(3600.0)
         assert self.queue.next_deadline() is None, "a timer was left"
@@ -487,7 +525,7 @@ class World:
         assert all(caller.overs == 1 for caller in self.callers.values())
 
     def _be_good(self) -> None:
-        """One second of a good world: phones ring, answer, join and hang up one after the other."""
+        """A moment of a good world: phones ring, answer, join and hang up one after the other."""
         for seat, leg in list(self.legs.items()):
             if seat not in self.legs:
                 continue

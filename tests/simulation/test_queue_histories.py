@@ -15,6 +15,10 @@ Action = tuple[float, Callable[[], object]]
 SKILLS = ("id", "jv", "fire")
 HISTORIES = 2000
 STEPS = 50
+COUNTED = (
+    *("offers", "connected", "missed", "widened", "overflows", "requeued", "crossed"),
+    *("restarts", "taken_over"),
+)
 
 
 def skills(rng: random.Random) -> frozenset[str]:
@@ -54,6 +58,7 @@ def actions(world: World, rng: random.Random) -> list[Action]:
         possible += of_phone(world, seat, rng)
     possible.append((0.2, partial(world.reload, seats(rng))))
     possible.append((0.5, world.audit))
+    possible.append((0.3, world.restart))
     return possible
 
 
@@ -105,9 +110,9 @@ def test_histories(part: int) -> None:
             raise
         counts = world.counts
         seen.update({outcome.value: number for outcome, number in counts.outcomes.items()})
-        for name in ("offers", "connected", "missed", "widened", "overflows", "requeued", "crossed"):
+        for name in COUNTED:
             seen[name] += getattr(counts, name)
     # A simulation in which something never happens proves nothing about it.
     reached = (Outcome.ANSWERED, Outcome.ABANDONED, Outcome.OVERFLOWED, Outcome.FAILED)
-    for name in [*reached, "offers", "connected", "missed", "widened", "overflows", "requeued", "crossed"]:
+    for name in (*reached, *COUNTED):
         assert seen[name] > 100, (name, seen)

@@ -37,6 +37,10 @@ class QueueMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.world.advance(seconds)
 
+    @rule()
+    def the_daemon_is_killed(self) -> None:
+        self.world.restart()
+
     # Callers
 
     @precondition(lambda self: len(self.world.callers) < 6)
