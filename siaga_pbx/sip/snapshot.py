@@ -161,9 +161,7 @@ class Snapshots:
             reason=leg.reason,
             unacked=tuple(
                 [
-                    StoredAnswer(
-                        _text(each.data), StoredWay.of(each.way), round(each.give_up + epoch, 3), each.expects_answer
-                    )
+                    StoredAnswer(_text(each.data), StoredWay.of(each.way), each.give_up + epoch, each.expects_answer)
                     for each in leg.unacked.values()
                 ]
             ),
