@@ -13,13 +13,35 @@ Digests and hashes are lower-case hex.
 """
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii as quoted
+from typing import Self
 
 GENESIS = "0" * 64
 
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), sort_keys=True).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last event of the chain at some time: whoever knows it knows whether all up to it is as it was then."""
+
+    seq: int = 0
+    hash: str = GENESIS
+
+    def __str__(self) -> str:
+        return f"{self.seq}:{self.hash}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From `SEQ:HASH`. Raises ValueError."""
+        found = re.fullmatch(r"([1-9][0-9]{0,17}):([0-9a-f]{64})", text.strip())
+        if found is None:
+            raise ValueError(f"{text!r} is no head of a chain, SEQ:HASH")
+        return cls(int(found[1]), found[2])
 
 
 def event_digest(salt: str, data: str) -> str:

@@ -1,13 +1,12 @@
 """Changes carried out in a transaction: rows by Core statements, events chained, closed rows' digests among them."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from sqlalchemy import Connection, delete, select, update
 
 from siaga_pbx.records import closing
-from siaga_pbx.records.chain import GENESIS, event_digest, event_hash, row_digest
+from siaga_pbx.records.chain import Head, event_digest, event_hash, row_digest
 from siaga_pbx.records.changes import Change, Delete, Erase, Event, Insert, Row, Update, Upsert
 from siaga_pbx.records.errors import ChangeRefused
 from siaga_pbx.records.models import tables
@@ -31,14 +30,6 @@ _ERASED_COLUMNS: dict[str, tuple[str, ...]] = {
     "dispatch": ("message", "reason"),
     "callback": ("seat_id", "reason"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The last event of the chain."""
-
-    seq: int = 0
-    hash: str = GENESIS
 
 
 class Ledger:

@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
+from siaga_pbx.records.chain import Head
 from siaga_pbx.records.changes import Change
 from siaga_pbx.records.database import sqlite_file
 from siaga_pbx.records.errors import StoreInUse, StoreUnavailable
@@ -59,6 +60,7 @@ class Store:
         self._queue: SimpleQueue[Batch | _Marker | _Stop] = SimpleQueue()
         self._urgent = threading.Event()
         self._thread: threading.Thread | None = None
+        self._writer: Writer | None = None
         self._lock: int | None = None
         self._closed = False
         self.dropped = 0
@@ -69,6 +71,11 @@ class Store:
         """How many batches wait for the writer thread."""
         return self._queue.qsize()
 
+    @property
+    def head(self) -> Head:
+        """The last event that is known to be durable in the database; seq 0 before the first."""
+        return Head() if self._writer is None else self._writer.head
+
     def open(self, keep: Collection[str] = ()) -> None:
         """Migrates, checks, replays the journal, closes the rows of a crashed run (but for the calls to `keep`).
 
@@ -78,7 +85,7 @@ class Store:
         self._take_lock()
         busy_timeout_s, retry_s = self._times
         settings = WriterSettings(self._database, self._node, frozenset(keep), busy_timeout_s, retry_s)
-        writer = Writer(settings, self._journal, self._hooks, self._now, self._entropy)
+        writer = self._writer = Writer(settings, self._journal, self._hooks, self._now, self._entropy)
         opened = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(writer, opened), name="records", daemon=True)
         self._thread.start()

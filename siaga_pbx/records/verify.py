@@ -2,11 +2,11 @@
 
 What it finds: an event changed, removed (at the end, too), inserted or moved; a closed call, incident or dispatch, or a
 call-back, changed, removed or inserted; content removed without an erasure. What it cannot find by itself: a database
-replaced as a whole by one that is consistent in itself. Against that, a head of the chain is known elsewhere, and given.
+replaced as a whole by one that is consistent in itself. Against that, a head of the chain is known elsewhere, and told.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from sqlalchemy import Boolean, Connection, Integer, select, type_coerce
 from sqlalchemy.exc import DBAPIError
 
 from siaga_pbx.records import closing
-from siaga_pbx.records.chain import GENESIS, event_digest, event_hash, row_digest
+from siaga_pbx.records.chain import GENESIS, Head, event_digest, event_hash, row_digest
 from siaga_pbx.records.database import reader_engine
 from siaga_pbx.records.errors import StoreUnavailable
 from siaga_pbx.records.models import tables
@@ -38,15 +38,16 @@ class Problem:
         return f"{place}: {self.what}"
 
 
-def verify(database: str) -> list[Problem]:
+def verify(database: str, known: Iterable[Head] = ()) -> list[Problem]:
     """Everything that is wrong, the first in the chain first, at most 100; an empty list if all is as it was written.
 
-    Reads one snapshot, so it may run beside the daemon. Raises StoreUnavailable if the database cannot be read.
+    `known`: heads that the chain had at some time, as they were published; it must still have them. Reads one snapshot,
+    so it may run beside the daemon. Raises StoreUnavailable if the database cannot be read.
     """
     engine = reader_engine(database)
     try:
         with engine.connect() as connection, connection.begin():
-            return list(islice(_problems(connection), _MAX_PROBLEMS))
+            return list(islice(_problems(connection, known), _MAX_PROBLEMS))
     except DBAPIError as error:
         raise StoreUnavailable(str(error.orig)) from error
     finally:
@@ -94,13 +95,15 @@ class _Walk:
     blank: dict[str, _Event] = field(default_factory=dict)  # the first event without content of a call (or subject)
 
 
-def _problems(connection: Connection) -> Iterator[Problem]:
+def _problems(connection: Connection, known: Iterable[Head]) -> Iterator[Problem]:
     walk = _Walk()
     event = tables()["event"]
     columns = [event.c[name] for name in _Event._fields]
     for row in connection.execute(select(*columns).order_by(event.c.seq), execution_options=_STREAM):
         yield from _check_event(walk, _Event._make(row))
     yield from _check_head(connection, walk)
+    for head in known:
+        yield from _check_known(connection, walk, head)
     for blank in walk.blank.values():
         yield Problem("event", blank.id, blank.seq, "its content is gone, and no erasure says so")
     for table in closing.CLOSING_COLUMNS:
@@ -149,6 +152,17 @@ def _check_head(connection: Connection, walk: _Walk) -> Iterator[Problem]:
         yield Problem("event", "-", head.seq + 1, "inserted after the last that the daemon wrote")
     elif head is not None and head.hash != walk.hash:
         yield Problem("event", "-", walk.seq, "not what the daemon wrote: the chain was made anew")
+
+
+def _check_known(connection: Connection, walk: _Walk, head: Head) -> Iterator[Problem]:
+    """A head from elsewhere: what the chain was then it still is, up to there."""
+    event = tables()["event"]
+    found = connection.execute(select(event.c.id, event.c.hash).where(event.c.seq == head.seq)).first()
+    if found is None and head.seq > walk.seq:
+        yield Problem("event", "-", walk.seq + 1, f"removed, and all up to {head.seq}, which was published")
+    elif found is not None and found.hash != head.hash:
+        what = f"not the one whose hash {head.hash} was published: the chain was made anew"
+        yield Problem("event", str(found.id), head.seq, what)
 
 
 def _check_rows(connection: Connection, name: str, walk: _Walk) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from itertools import chain, groupby, islice
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 
+from siaga_pbx.records.chain import Head
 from siaga_pbx.records.changes import Change, Event, Insert, Update, Upsert
 from siaga_pbx.records.database import (
     be_the_writer,
@@ -70,6 +71,8 @@ class Writer:
         entropy: Callable[[int], bytes],
     ) -> None:
         self.up = False
+        self.head = Head()
+        """The last event that is known to be durable in the database."""
         self.run = new_id()
         self._settings = settings
         self._journal = journal
@@ -183,6 +186,7 @@ class Writer:
                 transaction.rollback()
             raise
         self._marks[run] = number
+        self.head = self._ledger.head
         if self._ledger.erased:
             self._ledger.erased = False
             with suppress(Exception):  # a reader in the way: then the next one
@@ -241,6 +245,7 @@ class Writer:
             self._sound = True
             self._ledger.load(connection)
             self._marks = {self.run: self._ledger.mark(connection, self.run)}
+            self.head = self._ledger.head
 
     def _sound_connection(self) -> Connection:
         if self._connection is None:
