@@ -16,6 +16,8 @@ from siaga_pbx.net.connection import MAX_UNSENT
 from siaga_pbx.net.tls import TlsContexts
 from siaga_pbx.sip.events import Send
 from siaga_pbx.sip.flow import Address, Flow, Target
+from siaga_pbx.sip.message import MAX_HEAD
+from tests.authority import HOUR, Authority, Pair
 from tests.net_peers import LOOPS, Core, Fixture, Run, make_certificate, request
 
 pytestmark = pytest.mark.parametrize("run", LOOPS)
@@ -274,6 +276,123 @@ def test_close_lets_out_what_is_written(run: Run) -> None:
     run(work())
 
 
+def test_headers_without_end_are_refused_and_counted(run: Run) -> None:
+    """64 KiB of them and no more: nothing of it is kept, and whoever comes next is served."""
+
+    async def work() -> None:
+        async with Fixture("tcp://127.0.0.1") as fixture:
+            reader, writer = await connect(fixture.address())
+            writer.write(request("INVITE")[:-2] + b"X-Filler: y\r\n" * (MAX_HEAD // 13 + 10))
+            assert await ended(reader) == b""
+            [(error, flow)] = fixture.core.malformed
+            assert (error.reason, error.status, error.fatal) == ("head-too-large", 513, True)
+            await fixture.core.until(lambda: fixture.core.closed == [flow])
+            writer.close()
+
+    run(work())
+
+
+def test_a_peer_that_stops_reading_is_cut_off_in_time(run: Run) -> None:
+    """With less than the buffer may hold: nothing grows, and yet it is not waited for for ever."""
+
+    async def work() -> None:
+        async with Fixture("tcp://127.0.0.1") as fixture:
+            reader, writer = await connect(fixture.address(), limit=1024)
+            writer.write(request("REGISTER"))
+            await reader.readuntil(b"\r\n\r\n")
+            flow = fixture.core.received[0][1]
+            [connection] = fixture.endpoint._streams._open.values()  # type: ignore[union-attr]
+            while connection.unread_since is None:
+                fixture.endpoint.perform([Send(flow, request("INVITE", body=bytes(60_000)))])
+                await asyncio.sleep(0)
+            assert not fixture.core.closed
+            pass_time(fixture, 31)
+            await fixture.core.until(lambda: fixture.core.closed == [flow])
+            assert fixture.metric("siaga_sip_dropped_total", reason="unread") == 1
+            writer.transport.abort()
+
+    run(work())
+
+
+def test_one_who_reads_again_is_kept(run: Run) -> None:
+    async def work() -> None:
+        async with Fixture("tcp://127.0.0.1") as fixture:
+            reader, writer = await connect(fixture.address())
+            writer.write(request("REGISTER"))
+            await reader.readuntil(b"\r\n\r\n")
+            flow = fixture.core.received[0][1]
+            [connection] = fixture.endpoint._streams._open.values()  # type: ignore[union-attr]
+            sent = 0
+            while connection.unread_since is None:
+                fixture.endpoint.perform([Send(flow, packet := request("INVITE", body=bytes(60_000)))])
+                sent += len(packet)
+                await asyncio.sleep(0)
+            assert len(await reader.readexactly(sent)) == sent
+            await until(lambda: connection.unread_since is None)
+            writer.write(request("REGISTER"))
+            await reader.readuntil(b"\r\n\r\n")
+            pass_time(fixture, 31)
+            writer.write(request("REGISTER"))
+            assert await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+
+    run(work())
+
+
+def test_a_peer_that_breaks_off_before_it_answers_is_lost(run: Run) -> None:
+    """The connection was ours and no flow named it; its RST fails what waits, not timer B."""
+
+    async def work() -> None:
+        async with Fixture("tcp://127.0.0.1") as fixture:
+            accepted: list[asyncio.StreamWriter] = []
+
+            async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                accepted.append(writer)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+
+            server = await asyncio.start_server(reset, "127.0.0.1", 0)
+            target = Target("tcp", *server.sockets[0].getsockname())
+            fixture.endpoint.perform([Send(target, request("INVITE"))])
+            await fixture.core.until(lambda: fixture.core.gone == [target])
+            server.close()
+
+    run(work())
+
+
+# RFC 5923
+
+
+def test_a_trunk_gets_our_requests_by_the_connection_that_it_opened(run: Run) -> None:
+    async def work() -> None:
+        trunks = {"127.0.0.2"}
+        async with Fixture("tcp://127.0.0.1", is_trunk=trunks.__contains__) as fixture:
+            pairs = {}
+            for host in ("127.0.0.2", "127.0.0.3"):
+                pairs[host] = reader, writer = await connect(fixture.address(), local_addr=(host, 0))
+                via = f"SIP/2.0/TCP {host}:5999;branch=z9hG4bKx;alias".encode()
+                writer.write(request().replace(b"SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK1", via))
+                await reader.readuntil(b"\r\n\r\n")
+            reader, writer = pairs["127.0.0.2"]
+            target = Target("tcp", "127.0.0.2", 5999)
+            fixture.endpoint.perform([Send(target, request("INVITE"))])
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"INVITE ")
+            # A stranger who says so is not believed: it might sit behind the NAT of somebody's phone.
+            other = Target("tcp", "127.0.0.3", 5999)
+            fixture.endpoint.perform([Send(other, request("INVITE"))])
+            await fixture.core.until(lambda: fixture.core.gone == [other])
+            # And when it is closed, another is dialled.
+            writer.close()
+            await fixture.core.until(lambda: fixture.core.closed)
+            fixture.core.gone.clear()
+            fixture.endpoint.perform([Send(target, request("INVITE"))])
+            await fixture.core.until(lambda: fixture.core.gone == [target])
+            pairs["127.0.0.3"][1].close()
+
+    run(work())
+
+
 # TLS
 
 
@@ -357,6 +476,109 @@ def test_a_renewed_certificate_is_taken_and_a_bad_one_is_not(run: Run, tmp_path:
             with pytest.raises(ssl.SSLError):
                 await connect(fixture.address(), ssl=first)
             (await connect(fixture.address(), ssl=ssl.create_default_context(cafile=certificate)))[1].close()
+
+    run(work())
+
+
+def test_who_proves_a_name_has_it_and_who_proves_none_is_let_in(run: Run, tmp_path: Path) -> None:
+    """Whatever address it comes from, and by the certificate that it has, not the one that it says it has."""
+
+    async def work() -> None:
+        ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+        certificate, key = ours.pair("centre", "127.0.0.1")
+        names: list[frozenset[str]] = []
+        few = limits(connections=2, reserved=1)
+        async with Fixture(
+            "tls://127.0.0.1",
+            certificate=certificate,
+            key=key,
+            ca=ours.certificate,
+            limits=few,
+            is_trunk=lambda who: who == "sbc.carrier.example",
+        ) as fixture:
+
+            async def say(files: Pair | None) -> None:
+                context = ssl.create_default_context(cafile=ours.certificate)
+                if files is not None:
+                    context.load_cert_chain(*files)
+                reader, writer = await connect(fixture.address(), ssl=context)
+                writers.append(writer)
+                writer.write(request())
+                await reader.readuntil(b"\r\n\r\n")
+                names.append(fixture.core.received[-1][1].names)
+
+            writers: list[asyncio.StreamWriter] = []
+            # More than strangers may have: each is one only until its certificate is seen.
+            await say(ours.pair("carrier", "SBC.carrier.example", "sip.carrier.example"))
+            await say(None)
+            for writer in writers:
+                writer.close()
+            await fixture.core.until(lambda: len(fixture.core.closed) == 2)
+            await say(ours.pair("common-name"))
+            assert names == [
+                frozenset({"sbc.carrier.example", "sip.carrier.example"}),
+                frozenset(),
+                frozenset({"common-name"}),
+            ]
+            writers[-1].close()
+            await fixture.core.until(lambda: len(fixture.core.closed) == 3)
+            for bad in (
+                theirs.pair("forged", "sbc.carrier.example"),
+                ours.pair("old", "sbc.carrier.example", valid_for=-HOUR),
+            ):
+                with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+                    await say(bad)
+                writers[-1].close()
+            assert len(names) == 3
+            await until(lambda: fixture.metric("siaga_sip_dropped_total", reason="handshake") == 2)
+
+    run(work())
+
+
+def test_a_trunk_known_by_its_certificate_is_called_by_its_own_connection(run: Run, tmp_path: Path) -> None:
+    async def work() -> None:
+        authority = Authority(tmp_path)
+        certificate, key = authority.pair("centre", "127.0.0.1")
+        async with Fixture(
+            "tls://127.0.0.1",
+            certificate=certificate,
+            key=key,
+            ca=authority.certificate,
+            is_trunk=lambda who: who == "sbc.carrier.example",
+        ) as fixture:
+            context = ssl.create_default_context(cafile=authority.certificate)
+            context.load_cert_chain(*authority.pair("carrier", "sbc.carrier.example"))
+            reader, writer = await connect(fixture.address(), ssl=context)
+            via = b"SIP/2.0/TLS sbc.carrier.example:5061;branch=z9hG4bKx;alias"
+            writer.write(request().replace(b"SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK1", via))
+            await reader.readuntil(b"\r\n\r\n")
+            target = Target("tls", "127.0.0.1", 5061, name="sbc.carrier.example")
+            fixture.endpoint.perform([Send(target, request("INVITE"))])
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"INVITE ")
+            # It has not shown another name, so what is for another does not go there.
+            other = Target("tls", "127.0.0.1", 5061, name="other.example")
+            fixture.endpoint.perform([Send(other, request("INVITE"))])
+            await fixture.core.until(lambda: fixture.core.gone == [other])
+            writer.close()
+
+    run(work())
+
+
+def test_a_server_that_is_dialled_by_name_must_have_that_name(run: Run, tmp_path: Path) -> None:
+    async def work() -> None:
+        authority = Authority(tmp_path)
+        files = authority.pair("carrier", "sbc.carrier.example", "another.example")
+        theirs = Fixture("tls://127.0.0.1", certificate=files[0], key=files[1])
+        async with (
+            theirs,
+            Fixture("tls://127.0.0.1", certificate=files[0], key=files[1], ca=authority.certificate) as us,
+        ):
+            good, bad = (Target("tls", *theirs.address(), name=name) for name in ("sbc.carrier.example", "x.example"))
+            us.endpoint.perform([Send(good, request()), Send(bad, request())])
+            await us.core.until(lambda: us.core.gone == [bad])
+            await us.core.until(lambda: us.core.received)
+            # Of all its names only the one that we dialled is taken for proven: any authority vouched for the others.
+            assert us.core.received[0][1].names == {"sbc.carrier.example"}
 
     run(work())
 
