@@ -157,3 +157,50 @@ RFC5118 = (
 )
 
 VECTORS = RFC4475 + RFC5118
+
+Told: TypeAlias = tuple[str, ...]
+"""What a sender gets to hear of its message: statuses above 100, or the methods of requests."""
+
+ANSWERED: Told = ("200",)
+"""A call, or an OPTIONS that asks whether we live: odd as it is."""
+CHALLENGED: Told = ("401",)
+"""A REGISTER of nobody that we know: the same challenge as for a seat."""
+NO_DIALOG: Told = ("481",)
+"""Its To has a tag: it speaks of a call that there is not."""
+NO_METHOD: Told = ("405",)
+NO_AUDIO: Told = ("488",)
+"""Its only audio is at an IPv6 address, and the centre under test has none."""
+BAD: Told = ("400",)
+SILENCE: Told = ()
+
+AT_DAEMON: dict[str, tuple[Told, Told]] = {
+    vector.file: (told, told)
+    for told, sections in {
+        ANSWERED: (
+            "3.1.1.3 3.1.1.6 3.1.1.7 3.1.1.9 3.1.1.10 3.1.2.1 3.1.2.6 3.1.2.7 3.1.2.9 3.1.2.10 3.1.2.11 3.1.2.12 "
+            "3.1.2.14 3.2.1 3.3.2 3.3.3 3.3.6 3.3.11 3.3.15 4.8 4.10"
+        ),
+        CHALLENGED: "3.1.1.4 3.1.2.13 3.3.4 3.3.7 3.3.12 3.3.13 3.3.14 4.1 4.3 4.4",
+        NO_DIALOG: "3.1.1.1 3.1.2.8 4.7",
+        NO_METHOD: "3.1.1.2 3.1.1.5 3.1.1.11",
+        NO_AUDIO: "4.6 4.9",
+        BAD: "3.1.2.4 3.1.2.17 3.1.2.18 3.3.8 4.2",
+        ("505",): "3.1.2.16",
+        ("420",): "3.3.5",
+        # Responses: to no request of ours, so to nobody.
+        SILENCE: "3.1.1.12 3.1.1.13 3.1.2.5 3.1.2.19 3.3.1 3.3.10 drafts",
+    }.items()
+    for vector in VECTORS
+    if vector.section in sections.split()
+} | {
+    # Where a stream and a datagram differ.
+    "rfc4475/valid/dblreq.dat": (CHALLENGED, ("401", "200")),  # in a stream what follows is the next message
+    "rfc4475/invalid/clerr.dat": (ANSWERED, SILENCE),  # in a stream the rest of the body is waited for
+    "rfc4475/invalid/ncl.dat": (ANSWERED, BAD),  # in a stream a length that says nothing is the end of it
+    "rfc4475/invalid/mcl01.dat": (ANSWERED, BAD),
+    "rfc4475/invalid/baddn.dat": (ANSWERED, SILENCE),  # without its blank line the head has no end in a stream
+    "rfc4475/invalid/inv2543.dat": (ANSWERED, BAD),  # no length: RFC 3261 18.3 wants one in a stream
+    "rfc5118/via-received-param-with-delim": (NO_DIALOG, NO_DIALOG),
+    "rfc5118/via-received-param-no-delim": (ANSWERED, ANSWERED),
+}
+"""What the daemon tells a trunk that sends the message: over UDP, over TCP."""
