@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from typing import TypeVar
 
 from siaga_pbx.sip.digest import Challenge, Credentials, authorise
-from siaga_pbx.sip.events import Counted, Event, Output, Send
+from siaga_pbx.sip.events import Counted, Event, Output, Resolve, Send
 from siaga_pbx.sip.flow import Flow, Way, host_of
 from siaga_pbx.sip.message import Request, Response, make_response, parse
 from siaga_pbx.sip.options import SeatOptions, StackSettings, TrunkOptions
@@ -53,7 +53,7 @@ class Bench:
     seed: int = 1
     now: float = 1000.0
     sent: list[tuple[Way, Request | Response]] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    events: list[Event | Resolve] = field(default_factory=list)
     counted: list[Counted] = field(default_factory=list)
     registrations: int = 0
 

@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from ipaddress import ip_network
 from itertools import count
 
-from siaga_pbx.sip.events import Counted, Event, Output, Send
+from siaga_pbx.sip.events import Counted, Event, Output, Resolve, Send
 from siaga_pbx.sip.flow import Address, Flow, Target, Transport, Way
 from siaga_pbx.sip.message import parse
 from siaga_pbx.sip.options import StackSettings, TrunkOptions
@@ -55,7 +55,7 @@ class Wire:
         for output in outputs:
             if isinstance(output, Send):
                 self._carry(end, output.target, output.data)
-            elif not isinstance(output, Counted):
+            elif not isinstance(output, Counted | Resolve):
                 self.log.append((end, output))
 
     def _carry(self, end: Address, way: Way, data: bytes) -> None:
