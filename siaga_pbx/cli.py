@@ -228,8 +228,28 @@ def mqtt_acl(config: Config = None) -> int:
 
 
 @app.command()
-def verify_records(config: Config = None) -> int:
+def verify_records(
+    config: Config = None,
+    database: Annotated[
+        str | None, typer.Option("--database", metavar="FILE", help="A file or URL instead, such as a backup.")
+    ] = None,
+    head: Annotated[
+        list[str] | None,
+        typer.Option("--head", metavar="SEQ:HASH", help="A head that was published: the chain must have it still."),
+    ] = None,
+) -> int:
     """Check that nobody changed what is on record."""
     from siaga_pbx.commands import evidence
 
-    return evidence.verify_records(config)
+    return evidence.verify_records(config, database, head or [])
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to make; one that is there is left alone.")],
+    config: Config = None,
+) -> int:
+    """Copy the record into a file while the daemon runs, and check the copy."""
+    from siaga_pbx.commands import evidence
+
+    return evidence.backup(config, file)

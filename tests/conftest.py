@@ -30,9 +30,10 @@ def server() -> Iterator[PostgresServer]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database of each kind."""
+    made: Database
     if request.param == "sqlite":
-        yield SqliteFile(tmp_path / "siaga.db")
+        made = SqliteFile(tmp_path / "siaga.db")
     else:
         made = PostgresDatabase(request.getfixturevalue("server"), tmp_path)
-        yield made
-        made.server.drop(made.name)
+    yield made
+    made.drop()

@@ -54,6 +54,10 @@ class Database(ABC):
     def copy(self) -> "Database":
         """Another one with the same content."""
 
+    @abstractmethod
+    def drop(self) -> None:
+        """It is not needed any more."""
+
 
 class SqliteFile(Database):
     kind = "sqlite"
@@ -83,6 +87,9 @@ class SqliteFile(Database):
     def copy(self) -> "SqliteFile":
         number = len(list(self.file.parent.glob("copy*")))
         return SqliteFile(Path(shutil.copy(self.file, self.file.with_name(f"copy{number}.db"))))
+
+    def drop(self) -> None:
+        self.file.unlink(missing_ok=True)
 
 
 class PostgresDatabase(Database):
@@ -114,3 +121,6 @@ class PostgresDatabase(Database):
     def copy(self) -> "PostgresDatabase":
         self.server.cut(self.name)  # a database is copied when nobody uses it
         return PostgresDatabase(self.server, self._folder, self.name)
+
+    def drop(self) -> None:
+        self.server.drop(self.name)

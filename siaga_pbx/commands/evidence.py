@@ -1,23 +1,66 @@
-"""`verify-records`: does the record show that somebody changed it?"""
+"""`verify-records` and `backup`: does the record show that somebody changed it? A copy of it that shows the same."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from siaga_pbx.commands.common import load_config
-from siaga_pbx.commands.onrecord import records
-from siaga_pbx.records.verify import verify
+from siaga_pbx.commands.failures import Failed, Misused
+from siaga_pbx.records.backup import back_up
+from siaga_pbx.records.chain import Head
+from siaga_pbx.records.database import sqlite_file
+from siaga_pbx.records.errors import RecordsError
+from siaga_pbx.records.verify import Finding, examine
 
 
-def verify_records(file: Path | None) -> int:
-    """Every fault on stdout, one a line, and exit code 1; or a line that says what was proven."""
-    config = load_config(file)
-    with records(config) as reader:
-        problems = verify(config.records.database)
-        last = reader.events(limit=1)
-    for problem in problems:
+def verify_records(file: Path | None, database: str | None, heads: Sequence[str]) -> int:
+    """Every fault on stdout, one a line, and exit code 1; or a line that says what was proven.
+
+    `database`: a file or a URL, such as a backup's, instead of the configuration's. `heads`: what was published.
+    """
+    try:
+        known = [Head.parse(text) for text in heads]
+    except ValueError as error:
+        raise Misused(f"--head: {error}") from error
+    finding = _examined(_url(file, database), known)
+    for problem in finding.problems:
         sys.stdout.write(f"{problem}\n")
-    if problems:
+    if finding.problems:
         return 1
-    head = f"{last[0]['seq']} events, the last {last[0]['at']}, head {last[0]['hash']}" if last else "no events yet"
-    sys.stdout.write(f"the chain holds: {head}\n")
+    last = f"{finding.head.seq} events, the last {finding.last_at}, head {finding.head}"
+    sys.stdout.write(f"the chain holds: {last if finding.head.seq else 'no events yet'}\n")
     return 0
+
+
+def backup(file: Path | None, target: Path) -> int:
+    """Copies the database while the daemon runs, and verifies the copy; 1 when that finds faults (the copy is kept)."""
+    database = _url(file, None)
+    try:
+        back_up(database, target)
+    except RecordsError as error:
+        raise Failed(f"no backup: {error}") from error
+    finding = _examined(f"sqlite:///{target.absolute()}", [])
+    if finding.problems:
+        raise Failed(f"{target} is a copy of a record with faults, the first: {finding.problems[0]}")
+    sys.stdout.write(f"{target}: {target.stat().st_size} bytes, {finding.head.seq} events, head {finding.head}\n")
+    return 0
+
+
+def _url(file: Path | None, database: str | None) -> str:
+    if database is None:
+        return load_config(file).records.database
+    if "://" not in database:
+        return f"sqlite:///{Path(database).absolute()}"
+    if not database.startswith(("sqlite:///", "postgresql://")):
+        raise Misused("--database: a file, sqlite:///FILE or postgresql://...")
+    return database
+
+
+def _examined(database: str, known: Sequence[Head]) -> Finding:
+    file = sqlite_file(database)
+    if file is not None and not file.exists():
+        raise Failed(f"no database {file}: the daemon makes it at its first start")
+    try:
+        return examine(database, known)
+    except RecordsError as error:
+        raise Failed(f"{file or 'the database'}: {error}") from error

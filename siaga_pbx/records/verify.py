@@ -38,20 +38,36 @@ class Problem:
         return f"{place}: {self.what}"
 
 
-def verify(database: str, known: Iterable[Head] = ()) -> list[Problem]:
-    """Everything that is wrong, the first in the chain first, at most 100; an empty list if all is as it was written.
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found: every problem, the first in the chain first, at most 100; and where the chain ends, and when."""
 
-    `known`: heads that the chain had at some time, as they were published; it must still have them. Reads one snapshot,
-    so it may run beside the daemon. Raises StoreUnavailable if the database cannot be read.
+    problems: list[Problem]
+    head: Head
+    last_at: str
+
+
+def verify(database: str, known: Iterable[Head] = ()) -> list[Problem]:
+    """What is wrong, see `examine`; an empty list if all is as it was written."""
+    return examine(database, known).problems
+
+
+def examine(database: str, known: Iterable[Head] = ()) -> Finding:
+    """Goes through all of it, in one snapshot, so it may run beside the daemon.
+
+    `known`: heads that the chain had at some time, as they were published; it must still have them. Raises
+    StoreUnavailable if the database cannot be read.
     """
     engine = reader_engine(database)
+    walk = _Walk()
     try:
         with engine.connect() as connection, connection.begin():
-            return list(islice(_problems(connection, known), _MAX_PROBLEMS))
+            problems = list(islice(_problems(connection, walk, known), _MAX_PROBLEMS))
     except DBAPIError as error:
         raise StoreUnavailable(str(error.orig)) from error
     finally:
         engine.dispose()
+    return Finding(problems, Head(walk.seq, walk.hash), walk.at)
 
 
 class _Event(NamedTuple):
@@ -91,12 +107,12 @@ class _Walk:
 
     seq: int = 0
     hash: str = GENESIS
+    at: str = ""
     digests: dict[tuple[str, str], str | None] = field(default_factory=dict)  # of closed rows; None: open again
     blank: dict[str, _Event] = field(default_factory=dict)  # the first event without content of a call (or subject)
 
 
-def _problems(connection: Connection, known: Iterable[Head]) -> Iterator[Problem]:
-    walk = _Walk()
+def _problems(connection: Connection, walk: _Walk, known: Iterable[Head]) -> Iterator[Problem]:
     event = tables()["event"]
     columns = [event.c[name] for name in _Event._fields]
     for row in connection.execute(select(*columns).order_by(event.c.seq), execution_options=_STREAM):
@@ -125,7 +141,7 @@ def _check_event(walk: _Walk, event: _Event) -> Iterator[Problem]:
         yield Problem("event", str(event.id), event.seq, "its content was changed")
     else:
         _note_closing(walk, event)
-    walk.seq, walk.hash = event.seq, str(event.hash)
+    walk.seq, walk.hash, walk.at = event.seq, str(event.hash), str(event.at)
 
 
 def _note_closing(walk: _Walk, event: _Event) -> None:

@@ -26,6 +26,7 @@ COMMANDS = (
     "agency",
     "mqtt-acl",
     "verify-records",
+    "backup",
 )
 
 

@@ -1,19 +1,22 @@
 """What verify() must find: anything that somebody changes in the evidence, and what it must not: our own work."""
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 
-from siaga_pbx.records.chain import event_digest, event_hash
+from siaga_pbx.records.chain import Head, event_digest, event_hash
 from siaga_pbx.records.changes import Change, Erase, Insert, Update, Upsert
 from siaga_pbx.records.errors import StoreUnavailable
 from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.models import tables
 from siaga_pbx.records.store import Store
-from siaga_pbx.records.verify import verify
+from siaga_pbx.records.verify import Finding, examine, verify
 from tests.records_databases import Database, PostgresDatabase, SqliteFile
 from tests.records_support import AT, arrival, end, event, order, url_of
 
@@ -61,9 +64,11 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def database(whole: Database) -> Database:
+def database(whole: Database) -> Iterator[Database]:
     """A copy to tamper with."""
-    return whole.copy()
+    copy = whole.copy()
+    yield copy
+    copy.drop()
 
 
 def problems(database: Database) -> list[str]:
@@ -177,16 +182,64 @@ def append(database: Database) -> None:
     database.run(sql + "(?, ?, ?, 'call', 'forged', 'ended', '{}', '00', ?, ?)", seq, id, AT, digest, link)
 
 
-def test_a_chain_made_anew_from_the_middle(database: Database) -> None:
+def rewrite_from_the_third(database: Database) -> None:
+    """Somebody changes the third event, and makes the chain anew from there."""
     database.run("UPDATE event SET kind = 'answered' WHERE seq = 3")
     names = "seq, id, at, subject, subject_id, call_id, kind, digest"
-    (hash,) = database.rows("SELECT hash FROM event WHERE seq = 2")[0]
-    for row in database.rows(f"SELECT {names} FROM event WHERE seq >= 3 ORDER BY seq"):
-        seq, id, at, subject, subject_id, call_id, kind, digest = map(str, row)
-        hash = event_hash(str(hash), int(seq), id, at, subject, subject_id, call_id if row[5] else None, kind, digest)
-        database.run("UPDATE event SET hash = ? WHERE seq = ?", hash, seq)
-    (last,) = database.rows("SELECT max(seq) FROM event")[0]
+    ((hash,),) = database.rows("SELECT hash FROM event WHERE seq = 2")
+    with database.tampering() as run:
+        for row in run(f"SELECT {names} FROM event WHERE seq >= 3 ORDER BY seq"):
+            hash = event_hash(hash, *row)
+            run("UPDATE event SET hash = ? WHERE seq = ?", hash, row[0])
+
+
+def test_a_chain_made_anew_from_the_middle(database: Database) -> None:
+    rewrite_from_the_third(database)
+    last = head_of(database).seq
     assert problems(database) == [f"event {last} (-): not what the daemon wrote: the chain was made anew"]
+
+
+def head_of(database: Database) -> Head:
+    """The last event."""
+    ((seq, hash),) = database.rows("SELECT seq, hash FROM event ORDER BY seq DESC LIMIT 1")
+    return Head(seq, hash)
+
+
+def test_a_chain_that_was_rewritten_with_the_writer_s_note_shows_by_a_head_that_was_published(
+    database: Database,
+) -> None:
+    published = head_of(database)
+    rewrite_from_the_third(database)
+    now = head_of(database)
+    database.run("UPDATE writer SET hash = ? WHERE seq = ?", now.hash, now.seq)
+    assert problems(database) == [], "consistent in itself"
+    (found,) = verify(database.url, [published])
+    assert found.seq == published.seq
+    assert str(found).endswith(f"not the one whose hash {published.hash} was published: the chain was made anew")
+
+
+def test_the_end_cut_off_with_the_writer_s_note_shows_by_a_head_that_was_published(database: Database) -> None:
+    published = head_of(database)
+    database.run("DELETE FROM event WHERE seq = ?", published.seq)
+    now = head_of(database)
+    database.run("UPDATE writer SET seq = ?, hash = ? WHERE seq = ?", now.seq, now.hash, published.seq)
+    assert problems(database) == [], "consistent in itself"
+    found = [str(problem) for problem in verify(database.url, [published])]
+    assert found == [f"event {published.seq} (-): removed, and all up to {published.seq}, which was published"]
+
+
+def test_the_heads_of_before_are_in_the_chain_for_ever(database: Database) -> None:
+    heads = [Head(seq, hash) for seq, hash in database.rows("SELECT seq, hash FROM event")]
+    assert examine(database.url, heads) == Finding([], head_of(database), AT)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "0:" + "a" * 64, "1:" + "A" * 64, "1:abc", "-1:" + "a" * 64, "x:" + "a" * 64]
+)
+def test_what_is_no_head(text: str) -> None:
+    with pytest.raises(ValueError, match="no head"):
+        Head.parse(text)
+    assert Head.parse(f" 7:{'a' * 64}\n") == Head(7, "a" * 64)
 
 
 @pytest.mark.parametrize(
@@ -241,3 +294,74 @@ def test_a_database_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         verify(url_of(tmp_path / "garbage.db"))
     assert not (tmp_path / "missing.db").exists()
+
+
+# --- any one mutation -------------------------------------------------------------------------------------------------
+
+EVIDENCE = {
+    "event": "true",
+    "call": "ended_at IS NOT NULL",
+    "incident": "closed_at IS NOT NULL",
+    "dispatch": "state IN ('rejected', 'cleared', 'failed', 'cancelled')",
+    "callback": "true",
+}
+values = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text(max_size=3) | st.binary()
+
+
+@pytest.fixture(scope="module")
+def mutable(tmp_path_factory: pytest.TempPathFactory) -> Database:
+    """Each example leaves it as it was."""
+    made = SqliteFile(tmp_path_factory.mktemp("mutated") / "siaga.db")
+    fill(made.store())
+    return made
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_any_one_mutation_is_found_and_named(mutable: Database, data: st.DataObject) -> None:
+    database = mutable
+    table = data.draw(st.sampled_from(sorted(EVIDENCE)), "table")
+    key, columns = "seq" if table == "event" else "id", columns_of(table)
+    listed, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    rows = database.rows(f"SELECT {listed} FROM {table} WHERE {EVIDENCE[table]} ORDER BY {key}")
+    victim = dict(zip(columns, data.draw(st.sampled_from(rows), "row"), strict=True))
+    names = {str(victim[key]), victim["id"]}
+    with database.tampering() as run:
+        run("BEGIN")
+        saved = run(f"SELECT {listed} FROM {table}")
+        match data.draw(st.sampled_from(["change", "remove", "insert", "swap"]), "what"):
+            case "change":
+                column = data.draw(st.sampled_from(columns), "column")
+                new = data.draw(values.filter(lambda value: value != victim[column]), "value")
+                try:
+                    run(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", new, victim[key])
+                except sqlite3.Error:  # not even SQLite takes that
+                    reject()
+                if run(f"SELECT {column} FROM {table} WHERE {key} = ?", new if column == key else victim[key]) == [
+                    (victim[column],)
+                ]:
+                    reject()  # the column's affinity made the old value of it
+                names.add(str(new))
+            case "remove":
+                run(f"DELETE FROM {table} WHERE {key} = ?", victim[key])
+                names.add(str(int(victim["seq"]) + 1) if table == "event" else "")
+            case "insert":
+                keys: dict[str, dict[str, Any]] = {"event": {"seq": len(rows) + 1}, "dispatch": {"agency": "forged"}}
+                forged = victim | {"id": "forged"} | keys.get(table, {})
+                run(f"INSERT INTO {table} ({listed}) VALUES ({marks})", *forged.values())
+                names = {"forged", str(len(rows) + 1)}
+            case "swap" if table == "event":
+                other = data.draw(st.sampled_from(rows).filter(lambda row: row[0] != victim["seq"]), "with")
+                run("UPDATE event SET seq = -1 WHERE seq = ?", victim["seq"])
+                run("UPDATE event SET seq = ? WHERE seq = ?", victim["seq"], other[0])
+                run("UPDATE event SET seq = ? WHERE seq = -1", other[0])
+            case _:
+                reject()
+        run("COMMIT")
+        try:
+            found = problems(database)
+        finally:
+            run(f"DELETE FROM {table}")
+            for row in saved:
+                run(f"INSERT INTO {table} ({listed}) VALUES ({marks})", *row)
+    assert any(name in problem for problem in found for name in names - {""}), found
