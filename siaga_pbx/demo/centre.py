@@ -29,8 +29,9 @@ name = "Siaga 112 (demo)"
 dialplan = "dialplan.toml"
 
 [sip]
-listen = ["udp://{daemon}:{sip}", "tcp://{daemon}:{sip}"]
+listen = [{listen}]
 domain = "siaga.local"
+{sip_lines}
 
 [[trunk]]
 id = "carrier"
@@ -102,14 +103,17 @@ def free_port(host: str = DAEMON) -> int:
 class Centre:
     """`start`, then ask `get` and `post`; `stop` ends every process, the last started first.
 
-    `queue` is the lines of its [queue]; `trunk`, `media` and `dialplan` are more lines of its [[trunk]], [media] and
-    dialplan; `ports` is how many ports from `rtp` on (0: some free ones) its media worker may use.
+    `queue` is the lines of its [queue]; `sip`, `trunk`, `media` and `dialplan` are more lines of its [sip], [[trunk]],
+    [media] and dialplan; `listen` is more of [sip] listen; `ports` is how many ports from `rtp` on (0: some free ones)
+    its media worker may use.
     """
 
     folder: Path
     seats: Mapping[str, str] = field(default_factory=lambda: SEATS)
     agencies: Mapping[str, str] = field(default_factory=lambda: AGENCIES)
     queue: str = QUEUE
+    listen: tuple[str, ...] = ()
+    sip: str = ""
     trunk: str = ""
     media: str = ""
     dialplan: str = ""
@@ -221,12 +225,14 @@ class Centre:
         """Write the configuration files."""
         # Below the ports that the system hands out by itself, and below those of the demo's phones.
         self.rtp = self.rtp or 10000 + 400 * (os.getpid() % 25)
+        own = tuple(f"{transport}://{DAEMON}:{self.sip_port}" for transport in ("udp", "tcp"))
         (self.folder / "dialplan.toml").write_text(_DIALPLAN + self.dialplan)
         self.config.write_text(
             _CONFIG.format(
                 daemon=DAEMON,
                 trunk=TRUNK,
-                sip=self.sip_port,
+                listen=", ".join(f'"{each}"' for each in (*own, *self.listen)),
+                sip_lines=self.sip,
                 http=self.http_port,
                 rtp=self.rtp,
                 rtp_last=self.rtp + self.ports - 1,

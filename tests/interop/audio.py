@@ -32,9 +32,9 @@ class Rtp:
     """`offer` goes into the SDP; `start` with theirs. One thread both sends and receives."""
 
     def __init__(self, host: str, index: int) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((host, 0))
-        self.host, self.port = self._socket.getsockname()
+        self.host, self.port = self._socket.getsockname()[:2]
         self.said = samples(index)
         self._words = g711.encode(self.said, Codec.PCMA)
         self._heard: list[bytes] = []
@@ -58,13 +58,14 @@ class Rtp:
 
     @property
     def sdp(self) -> str:
-        lines = ["v=0", f"o=- 1 1 IN IP4 {self.host}", "s=-", f"c=IN IP4 {self.host}", "t=0 0"]
+        where = f"IN IP{6 if ':' in self.host else 4} {self.host}"
+        lines = ["v=0", f"o=- 1 1 {where}", "s=-", f"c={where}", "t=0 0"]
         lines += [f"m=audio {self.port} RTP/AVP {_A_LAW} {EVENTS}", f"a=rtpmap:{EVENTS} telephone-event/8000"]
         return "\r\n".join([*lines, f"a=fmtp:{EVENTS} 0-15", ""])
 
     def start(self, theirs: str) -> None:
         """Talk to where their SDP says."""
-        host, port = re.search(r"c=IN IP4 (\S+)", theirs), re.search(r"m=audio (\d+)", theirs)
+        host, port = re.search(r"c=IN IP[46] (\S+)", theirs), re.search(r"m=audio (\d+)", theirs)
         assert host is not None, theirs
         assert port is not None, theirs
         self._far = host[1], int(port[1])

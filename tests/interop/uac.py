@@ -68,10 +68,11 @@ class Ua:
 
     def __init__(self, server: tuple[str, int], host: str, user: str = "phone") -> None:
         self.server, self.user = server, user
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((host, 0))
         self._socket.settimeout(0.1)
-        self.host, self.port = self._socket.getsockname()
+        name, self.port = self._socket.getsockname()[:2]
+        self.host = f"[{name}]" if ":" in name else name
         self.deaf = False
         """Whether it takes no notice of what comes, as a phone that has lost its network."""
         self._unread: list[Message] = []
@@ -99,6 +100,11 @@ class Ua:
     @property
     def contact(self) -> str:
         return f"<sip:{self.user}@{self.host}:{self.port}>"
+
+    @property
+    def _place(self) -> str:
+        host, port = self.server
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def send(self, data: str | bytes) -> None:
         """Exactly this, to the daemon."""
@@ -179,7 +185,7 @@ class Ua:
         headers: Headers = (),
     ) -> "Dialog":
         """Calls 112, or `uri`."""
-        uri = uri or f"sip:112@{self.server[0]}:{self.server[1]}"
+        uri = uri or f"sip:112@{self._place}"
         dialog = Dialog(self, secrets.token_hex(8), f"{caller};tag={secrets.token_hex(4)}", f"<{uri}>", uri)
         dialog.invite(body, headers)
         return dialog
@@ -217,7 +223,7 @@ class Ua:
         within: float = WITHIN_S,
     ) -> Message | None:
         """One REGISTER, answering `challenge` if there is one; None if nothing came back."""
-        uri, call_id = f"sip:{self.server[0]}:{self.server[1]}", secrets.token_hex(8)
+        uri, call_id = f"sip:{self._place}", secrets.token_hex(8)
         own = f"<sip:{seat}@siaga.local>"
         headers = [("From", f"{own};tag={secrets.token_hex(4)}"), ("To", own), ("Call-ID", call_id)]
         headers += [("CSeq", "1 REGISTER"), ("Contact", self.contact), ("Expires", str(expires))]
