@@ -1,4 +1,5 @@
-"""Other processes in the tests of the records: `python -m tests.records_child write|lock|limited|read-only FILE`."""
+"""Other processes in the tests of the records: `python -m tests.records_child write URL JOURNAL`, or
+`lock|limited|read-only FILE`."""
 
 import os
 import resource
@@ -19,9 +20,9 @@ from tests.records_support import arrival, end, event, order, url_of
 _NOBODY = 65534
 
 
-def write(file: str) -> None:
+def write(url: str, journal: str) -> None:
     """Writes calls and dispatches until it is killed; prints the id of each dispatch that was told durable."""
-    store = Store(url_of(Path(file)))
+    store = Store(url, journal=Path(journal))
     store.open()
     room = threading.Semaphore(20)  # commits under way, so that the kill comes in the middle of some
 
@@ -107,4 +108,7 @@ def read_only(file: str) -> None:
 
 
 if __name__ == "__main__":
-    {"write": write, "lock": lock, "limited": limited, "read-only": read_only}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "write":
+        write(*sys.argv[2:])
+    else:
+        {"lock": lock, "limited": limited, "read-only": read_only}[sys.argv[1]](sys.argv[2])

@@ -10,14 +10,15 @@ from pathlib import Path
 from siaga_pbx.records.reader import Reader
 from siaga_pbx.records.store import Store
 from siaga_pbx.records.verify import verify
-from tests.records_support import rows, url_of
+from tests.records_databases import Database
+from tests.records_support import url_of
 
 _ROUNDS = 4
 
 
-def run_and_kill(file: Path, seconds: float) -> list[str]:
+def run_and_kill(database: Database, seconds: float) -> list[str]:
     """The dispatches that the process was told are durable before the kill."""
-    command = [sys.executable, "-m", "tests.records_child", "write", str(file)]
+    command = [sys.executable, "-m", "tests.records_child", "write", database.url, str(database.journal)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
@@ -27,19 +28,18 @@ def run_and_kill(file: Path, seconds: float) -> list[str]:
     return lines[:-1]  # the last was cut off, or is empty
 
 
-def test_killed_while_it_writes(tmp_path: Path) -> None:
-    file = tmp_path / "siaga.db"
+def test_killed_while_it_writes(database: Database) -> None:
     chance = random.Random(112)
     durable: list[str] = []
     for _ in range(_ROUNDS):
-        told = run_and_kill(file, chance.uniform(0.05, 0.4))
+        told = run_and_kill(database, chance.uniform(0.05, 0.4))
         assert told, "it was killed before it did anything"
         durable += told
-        assert verify(url_of(file)) == [], "as the crash left it"
-    store = Store(url_of(file))
+        assert verify(database.url) == [], "as the crash left it"
+    store = database.store()
     store.open()
     store.close()
-    with Reader(url_of(file)) as reader:
+    with Reader(database.url) as reader:
         dispatches = {str(dispatch["id"]) for dispatch in reader.dispatches()}
         assert set(durable) <= dispatches
         assert {str(entry["dispatch_id"]) for entry in reader.outbox()} == dispatches, (
@@ -49,9 +49,9 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
     assert {call["outcome"] for call in calls} == {"answered", "interrupted"}
     assert all(call["ended_at"] for call in calls)
     interrupted = [str(call["id"]) for call in calls if call["outcome"] == "interrupted"]
-    marked = rows(file, "SELECT call_id FROM event WHERE kind = 'interrupted' ORDER BY call_id")
+    marked = database.rows("SELECT call_id FROM event WHERE kind = 'interrupted' ORDER BY call_id")
     assert [(id,) for id in sorted(interrupted)] == marked
-    assert verify(url_of(file)) == []
+    assert verify(database.url) == []
 
 
 def test_the_files_are_the_owner_s_alone(tmp_path: Path) -> None:

@@ -3,24 +3,22 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect
 
 from siaga_pbx.records.database import migrate, writer_engine
 from siaga_pbx.records.errors import StoreUnavailable
 from siaga_pbx.records.hooks import Hooks
 from siaga_pbx.records.models import METADATA
-from siaga_pbx.records.store import Store
-from tests.records_support import raw, rows, url_of
+from tests.records_databases import Database
 
 
-def test_the_migrations_make_what_the_models_say(tmp_path: Path) -> None:
-    url = url_of(tmp_path / "siaga.db")
-    migrate(url)
-    engine = writer_engine(url, 1, "test")
+def test_the_migrations_make_what_the_models_say(database: Database) -> None:
+    migrate(database.url)
+    engine = writer_engine(database.url, 1, "test")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, METADATA) == []
@@ -40,32 +38,31 @@ _CONTRACT = {
 }
 
 
-@pytest.mark.parametrize("table", _CONTRACT)
-def test_the_contract_s_columns(tmp_path: Path, table: str) -> None:
-    migrate(url_of(tmp_path / "siaga.db"))
-    found = rows(tmp_path / "siaga.db", f"SELECT name FROM pragma_table_info('{table}') ORDER BY cid")
-    assert [name for (name,) in found] == _CONTRACT[table].split()
+def test_the_contract_s_columns(database: Database) -> None:
+    migrate(database.url)
+    engine = writer_engine(database.url, 1, "test")
+    found = {table: [column["name"] for column in inspect(engine).get_columns(table)] for table in _CONTRACT}
+    engine.dispose()
+    assert found == {table: columns.split() for table, columns in _CONTRACT.items()}
 
 
-def test_several_start_at_once(tmp_path: Path) -> None:
-    url = url_of(tmp_path / "siaga.db")
+def test_several_start_at_once(database: Database) -> None:
+    url = database.url
     script = f"from siaga_pbx.records.database import migrate; migrate({url!r}, 30)"
     processes = [subprocess.Popen([sys.executable, "-W", "error", "-c", script]) for _ in range(3)]
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: migrate(url, 30), range(4)))
     assert [process.wait(60) for process in processes] == [0, 0, 0]
-    assert rows(tmp_path / "siaga.db", "SELECT version_num FROM alembic_version") == [(_HEAD,)]
+    assert database.rows("SELECT version_num FROM alembic_version") == [(_HEAD,)]
 
 
-def test_a_schema_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
-    file = tmp_path / "siaga.db"
-    migrate(url_of(file))
-    with raw(file) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+def test_a_schema_of_a_later_version_is_left_alone(database: Database) -> None:
+    migrate(database.url)
+    database.run("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreUnavailable, match="schema 9999"):
-        migrate(url_of(file))
+        migrate(database.url)
     details: list[str] = []
-    store = Store(url_of(file), hooks=Hooks(on_alarm=lambda _, active, detail: details.append(detail)))
+    store = database.store(Hooks(on_alarm=lambda _, active, detail: details.append(detail)))
     store.open()
     store.close()
     assert "schema 9999" in details[0]
