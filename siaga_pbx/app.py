@@ -82,6 +82,7 @@ class Daemon:
         parts.endpoint.perform(parts.stack.configure(stack_settings(config, parts.addresses), parts.clock.now()))
         self._sip_bound = True
         await asyncio.gather(asyncio.to_thread(parts.store.open), parts.media.start())
+        parts.media.release_unclaimed()
         await self._restore_seats()
         parts.switch.carry_out(parts.queue.start(parts.clock.now()))
         await parts.dispatcher.start()

@@ -86,11 +86,12 @@ def run(config: Config = None) -> int:
 def media(
     config: Config = None,
     index: Annotated[int, typer.Option("--index", metavar="N", min=0, help="Which of the workers.")] = 0,
+    wait: Annotated[bool, typer.Option("--wait", help="If it runs already, be ready to take its place.")] = False,
 ) -> int:
     """One media worker (`run` starts its own)."""
     from siaga_pbx.commands import daemon
 
-    return daemon.media(config, index)
+    return daemon.media(config, index, wait=wait)
 
 
 @app.command()

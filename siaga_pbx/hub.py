@@ -47,6 +47,7 @@ class Hub:
             sip.Info: self._info,
         }
         self._media: dict[type, Callable[[Any], None]] = {
+            media.OpenFailed: self._open_failed,
             media.FirstPacket: self._first_packet,
             media.Dtmf: self._dtmf,
             media.Played: self._played,
@@ -54,7 +55,9 @@ class Hub:
             media.Silent: self._silent,
             media.Closed: self._closed,
             media.Recorded: self._recorded,
+            media.RecordBegan: lambda _: None,
             media.RecordFailed: self._record_failed,
+            media.RecordGap: self._record_gap,
             client.MediaDown: self._media_down,
             client.MediaUp: self._media_up,
             client.PortsExhausted: self._ports_exhausted,
@@ -246,19 +249,30 @@ class Hub:
         self._tools.log.step(event.call, "record_failed", {"reason": event.reason})
         self._tools.alarms.set("recording_failed", True, f"a call is not recorded: {event.reason}")
 
+    def _record_gap(self, event: media.RecordGap) -> None:
+        """That much of the recording is silence: from where, how long, why."""
+        gap = {"start_s": round(event.start_s, 3), "seconds": round(event.seconds, 3), "reason": event.reason}
+        self._tools.log.step(event.call, "recording_gap", gap)
+        self._tools.alarms.set("recording_failed", True, f"a recording has a gap: {event.reason}")
+
     def _prompt_missing(self, event: media.PromptMissing) -> None:
         self._tools.alarms.set(f"prompt_missing_{event.name}", True, event.reason)
 
     def _media_down(self, event: client.MediaDown) -> None:
         self._tools.alarms.set(f"media_down_{event.worker}", True, f"media worker {event.worker}: {event.reason}")
-        self._note_lost(event.legs, "media_down")
+        self._note_media(event.legs, "media_down")
 
     def _media_up(self, event: client.MediaUp) -> None:
         self._tools.alarms.set(f"media_down_{event.worker}", False)
-        self._note_lost(event.lost, "media_lost")
+        self._note_media(event.resumed, "media_resumed")
         self._switch.callers.media_is_back()
 
-    def _note_lost(self, legs: tuple[str, ...], kind: str) -> None:
+    def _open_failed(self, event: media.OpenFailed) -> None:
+        """The port of a leg that a new worker was to go on with is taken: the call goes on, that leg mute."""
+        self._note_media((event.leg,), "media_lost")
+        log.error("a leg's audio is lost", leg=event.leg, reason=event.reason)
+
+    def _note_media(self, legs: tuple[str, ...], kind: str) -> None:
         for leg in (self._tools.legs.get(leg_id) for leg_id in legs):
             if leg is not None and leg.role not in (Role.FEATURE, Role.CALLBACK):
                 self._tools.log.step(leg.call, kind, {"leg": leg.role.value})
@@ -271,7 +285,7 @@ class Hub:
         self._switch.callers.media_is_back()
 
     def _stray_legs(self, event: client.StrayLegs) -> None:
-        calls = sorted({leg.call for leg in event.legs})
+        calls = sorted({leg.open.call for leg in event.legs})
         self._tools.log.system("stray_legs_closed", {"worker": event.worker, "calls": calls})
 
 

@@ -5,7 +5,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -209,10 +209,12 @@ class Media:
 
 
 @asynccontextmanager
-async def media(settings: Settings, *, keep_workers: bool = False, ping_s: float = 0.5) -> AsyncIterator[Media]:
+async def media(
+    settings: Settings, *, keep_workers: bool = False, ping_s: float = 0.5, spawn: Sequence[str] = ()
+) -> AsyncIterator[Media]:
     """A client and its worker processes; they end with it, unless they are kept for the next test."""
     events = Events()
-    client = MediaClient(settings, events.take, spawn=settings.spawn, ping_s=ping_s)
+    client = MediaClient(settings, events.take, spawn=spawn or settings.spawn, ping_s=ping_s)
     await client.start()
     started = Media(client, events, settings)
     try:

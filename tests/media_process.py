@@ -1,4 +1,5 @@
-"""A media worker for tests and benchmarks: `python -m tests.media_process SETTINGS [--index N]`, SETTINGS as JSON."""
+"""A media worker for tests and benchmarks: `python -m tests.media_process SETTINGS [--wait] [--index N]`, SETTINGS as
+JSON."""
 
 import json
 import sys
@@ -42,4 +43,4 @@ class Settings:
 
 if __name__ == "__main__":
     given = Settings.from_json(sys.argv[1])
-    sys.exit(worker.run(given, int(sys.argv[3]), given.linger_s))
+    sys.exit(worker.run(given, int(sys.argv[-1]), given.linger_s, wait="--wait" in sys.argv))

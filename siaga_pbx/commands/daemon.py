@@ -17,12 +17,12 @@ def run(file: Path | None) -> int:
     return run_daemon(path)
 
 
-def media(file: Path | None, index: int) -> int:
+def media(file: Path | None, index: int, *, wait: bool) -> int:
     """One media worker."""
     config = load_config(file)
     from siaga_pbx.media.worker import run_worker
 
-    return run_worker(config, index)
+    return run_worker(config, index, wait=wait)
 
 
 def check_config(file: Path | None) -> int:

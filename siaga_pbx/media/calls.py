@@ -3,9 +3,11 @@
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from siaga_pbx.media.book import Book
 from siaga_pbx.media.leg import Leg
 from siaga_pbx.media.pacer import Pacer, Rota
 from siaga_pbx.media.ports import NoPort, PortPair, PortPool
@@ -24,12 +26,14 @@ from siaga_pbx.media.protocol import (
     Leave,
     List,
     Open,
+    OpenFailed,
     Ping,
     Play,
     Played,
     Pong,
     PromptMissing,
     Record,
+    RecordBegan,
     RecordFailed,
     RelayEvents,
     Side,
@@ -56,16 +60,17 @@ class Readers(Protocol):
 
 
 class Calls:
-    """`perform` a command; `then` after each tick. `tell` takes the events."""
+    """`perform` a command; `tell` an event of the worker, which goes on to `tell_daemon`."""
 
     def __init__(
-        self, readers: Readers, ports: PortPool, prompts: PromptStore, disk: Disk, tell: Callable[[Event], None]
+        self, readers: Readers, ports: PortPool, prompts: PromptStore, disk: Disk, tell_daemon: Callable[[Event], None]
     ) -> None:
         self._readers = readers
         self._ports = ports
         self._prompts = prompts
         self._disk = disk
-        self._tell = tell
+        self._tell_daemon = tell_daemon
+        self._book = Book()
         self.pacer = Pacer(self._then)
         self.leaving = False
         """The daemon wants the worker to end with its last leg."""
@@ -83,7 +88,12 @@ class Calls:
         return len(self._legs)
 
     def state(self) -> State:
-        return State(tuple(leg.state for leg in self._legs.values()), tuple(self._recordings), tuple(self._bound))
+        return self._book.state(tuple(self._bound))
+
+    def tell(self, event: Event) -> None:
+        """What happened, to the daemon and into the book."""
+        self._book.learn(event)
+        self._tell_daemon(event)
 
     def perform(self, command: Command) -> None:
         """Carry out a command. What is about a leg that is not there is ignored: it may have ended in between."""
@@ -97,7 +107,7 @@ class Calls:
             case StopRecord():
                 self._stop_record(command.call)
             case List():
-                self._tell(self.state())
+                self.tell(self.state())
             case Ping():
                 self._pong(command)
             case Leave():
@@ -105,9 +115,11 @@ class Calls:
             case Bridge():
                 first, second = self._legs.get(command.leg_a), self._legs.get(command.leg_b)
                 if first is not None and second is not None and first is not second:
+                    self._book.obey(command)
                     first.bridge(second)
             case _:
                 if (leg := self._legs.get(command.leg)) is not None:
+                    self._book.obey(command)
                     self._perform_on(leg, command)
 
     def close_all(self) -> None:
@@ -128,7 +140,7 @@ class Calls:
     def _perform_on(self, leg: Leg, command: Connect | Play | Unbridge | RelayEvents | Echo | Close) -> None:
         match command:
             case Connect():
-                leg.connect(command.remote, time.monotonic())
+                leg.connect(command.remote, time.monotonic(), command.source)
             case Play():
                 self._play(leg, command)
             case Unbridge():
@@ -145,18 +157,25 @@ class Calls:
             try:
                 pair = self._ports.take(command.address, time.monotonic())
             except NoPort as error:
-                self._tell(BindFailed(command.address, command.count - done, error.reason))
+                self.tell(BindFailed(command.address, command.count - done, error.reason))
                 return
             self._bound[pair.address, pair.port] = pair
-            self._tell(Bound(pair.address, pair.port))
+            self.tell(Bound(pair.address, pair.port))
 
     def _open(self, command: Open) -> None:
-        pair = self._bound.pop((command.address, command.port), None)
-        if pair is None or command.leg in self._legs:
+        if command.leg in self._legs:
             return
         now = time.monotonic()
-        sender = Sender(pair.rtp.sendto, os.urandom, self.pacer.add)
-        leg = Leg(command.leg, command.call, command.side, pair, sender, self._tell, now)
+        try:
+            pair = self._bound.pop((command.address, command.port), None)
+            if pair is None:
+                pair = self._ports.take_this(command.address, command.port)
+        except NoPort as error:
+            self.tell(OpenFailed(command.leg, error.reason))
+            return
+        self._book.obey(command)
+        sender = Sender(pair.rtp.sendto, os.urandom, self.pacer.add, command.timestamp)
+        leg = Leg(command.leg, command.call, command.side, pair, sender, self.tell, now)
         self._legs[leg.name] = leg
         self._readers.add_reader(pair.rtp.fileno(), leg.receive)
         self._readers.add_reader(pair.rtcp.fileno(), leg.receive_report)
@@ -169,13 +188,17 @@ class Calls:
     def _play(self, leg: Leg, command: Play) -> None:
         for name in (*command.once, *command.loop):
             if name not in self._prompts:
-                self._tell(
+                self.tell(
                     PromptMissing(leg.name, name, self._prompts.faults.get(f"{name}.wav", "there is no such file"))
                 )
         leg.part()
         law = leg.sender.law
-        frames = self._prompts.frames(command.once, command.loop, law, lambda: self._tell(Played(leg.name)))
+        frames = self._prompts.frames(command.once, command.loop, law, partial(self._played, command))
         leg.sender.play(frames, law)
+
+    def _played(self, command: Play) -> None:
+        if command.once:
+            self.tell(Played(command.leg))
 
     def _close(self, leg: Leg) -> None:
         now = time.monotonic()
@@ -189,15 +212,24 @@ class Calls:
         self._report.remove(leg)
         self._ports.give_back(leg.pair, now)
         self._rejected += leg.rejected
-        self._tell(Closed(leg.name, leg.stats()))
+        self.tell(Closed(leg.name, leg.stats()))
         if not any(other.call == leg.call for other in self._legs.values()):
             self._stop_record(leg.call)
 
     def _record(self, command: Record) -> None:
         if command.call in self._recordings:
-            self._tell(RecordFailed(command.call, command.path, "the call is being recorded already"))
+            self.tell(RecordFailed(command.call, command.path, "the call is being recorded already", final=False))
             return
-        recording = Recording(command.call, Path(command.path), self._disk)
+        self._book.obey(command)
+        recording = Recording(
+            command.call,
+            Path(command.path),
+            self._disk,
+            now=time.monotonic(),
+            again=command.again,
+            began=command.began,
+            on_began=lambda began: self.tell(RecordBegan(command.call, began)),
+        )
         self._recordings[command.call] = recording
         self._flush.add(recording, time.monotonic())
         self._tap(command.call, recording)
@@ -221,7 +253,7 @@ class Calls:
     def _pong(self, ping: Ping) -> None:
         now = time.monotonic()
         rejected = self._rejected + sum(leg.rejected for leg in self._legs.values())
-        self._tell(Pong(ping.number, self._ports.free(now), rejected, round(self.pacer.worst_lag * 1000, 1)))
+        self.tell(Pong(ping.number, self._ports.free(now), rejected, round(self.pacer.worst_lag * 1000, 1)))
         self.pacer.worst_lag = 0.0
 
     def _then(self, now: float) -> None:
@@ -229,3 +261,4 @@ class Calls:
         self._watch.run(now)
         self._report.run(now)
         self._flush.run(now)
+        self._disk.watch(now)

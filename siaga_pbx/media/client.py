@@ -2,33 +2,30 @@
 
     client = MediaClient(config.media, on_event, spawn=[sys.executable, "-m", "siaga_pbx", "media", "--config", path])
     await client.start()
+    for call, legs in client.surviving().items(): ...       # what an earlier daemon left: client.claim(leg), then
+    client.release_unclaimed()
     local = client.open(call, leg, Side.CALLER, peer="192.0.2.1")      # its address and port go into the SDP
     client.connect(leg, Remote(host, port, Codec.PCMA, ...)); client.play(leg, ("greeting",), ("waiting",))
 
 All commands are synchronous, never block and never raise; what comes of them arrives as a `MediaEvent` from the event
 loop, never from within a command. Commands for a leg that is not there any more are ignored.
+
+A worker that dies is replaced, and the new one told what the legs are to be (`Book`): same ports, so that no far side
+has to be told anything. A leg that is opened, moved or closed while no worker is there is part of that.
 """
 
 import asyncio
-from collections import deque
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from siaga_pbx.media.addresses import bound_for, told_to
-from siaga_pbx.media.events import (
-    LocalMedia,
-    MediaDown,
-    MediaEvent,
-    MediaUp,
-    PortsAvailable,
-    PortsExhausted,
-    StrayLegs,
-)
+from siaga_pbx.media.book import Book
+from siaga_pbx.media.events import LocalMedia, MediaDown, MediaEvent, MediaUp, StrayLegs
 from siaga_pbx.media.link import PING_S, Link, LinkHandlers
 from siaga_pbx.media.protocol import (
-    Bind,
     BindFailed,
     Bound,
     Bridge,
@@ -39,13 +36,18 @@ from siaga_pbx.media.protocol import (
     Echo,
     Event,
     Hello,
+    LegEvent,
+    LegState,
     LegStats,
     Open,
+    OpenFailed,
     Play,
     Pong,
     Record,
+    RecordBegan,
     Recorded,
     RecordFailed,
+    RecordGap,
     RelayEvents,
     Remote,
     Side,
@@ -53,38 +55,29 @@ from siaga_pbx.media.protocol import (
     StopRecord,
     Unbridge,
 )
+from siaga_pbx.media.reserve import Reserve
 from siaga_pbx.media.settings import MediaSettings, socket_path
 
 __all__ = ["LocalMedia", "MediaClient", "MediaEvent", "Remote", "Side"]
 
-RESERVE = 64
-"""Port pairs a worker holds ready on each address, so that `open` need not wait: a burst of 64 legs within the
-millisecond it takes to fill up again."""
 LEAVE_S = 2.0
 """How long `stop` waits for workers without a leg to end."""
 
 
 @dataclass(slots=True)
+class _Worker:
+    link: Link
+    book: Book = field(default_factory=Book)
+    """What it is to be."""
+
+
+@dataclass(slots=True)
 class _Leg:
-    """A leg as the daemon knows it. `link` None: its worker lost it."""
+    """A leg of ours. `worker` None: it was lost, as its port could not be had again."""
 
     call: str
-    link: Link | None
+    worker: _Worker | None
     closing: bool = False
-
-
-@dataclass(slots=True)
-class _Recording:
-    link: Link
-    path: str
-
-
-@dataclass(slots=True)
-class _Reserve:
-    """The pairs held for us on one address of one worker, and how many more are on order."""
-
-    ports: deque[int]
-    ordered: int = 0
 
 
 class MediaClient:
@@ -103,51 +96,46 @@ class MediaClient:
         self._settings = settings
         self._on_event = on_event
         handlers = LinkHandlers(self._up, self._down, self._event)
-        self._links = [Link(i, socket_path(settings, i), spawn, handlers, ping_s) for i in range(settings.workers)]
-        self._reserves = {
-            (link.index, address): _Reserve(deque()) for link in self._links for address in settings.address
-        }
+        self._workers = [
+            _Worker(Link(i, socket_path(settings, i), spawn, handlers, ping_s)) for i in range(settings.workers)
+        ]
+        self._reserve = Reserve([worker.link for worker in self._workers], settings.address, self._later)
         self._legs: dict[str, _Leg] = {}
         self._calls: dict[str, set[str]] = {}
-        self._recordings: dict[str, _Recording] = {}
-        self._wanted: set[str] = set()
-        """Addresses on which `open` found no port."""
-        self._exhausted: set[str] = set()
-        """Those of them that no port is on order for: `PortsExhausted` was told."""
+        self._held: dict[str, list[LegEvent]] | None = {}
+        """Until `release_unclaimed`: what happened to legs that nobody has claimed."""
         self._all_ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def available(self) -> bool:
         """Whether a worker is there that a new call could use."""
-        return any(link.up for link in self._links)
+        return any(worker.link.up for worker in self._workers)
 
     @property
     def worker_pids(self) -> tuple[int, ...]:
         """The processes of the workers that are there."""
-        return tuple(link.pid for link in self._links if link.up)
+        return tuple(worker.link.pid for worker in self._workers if worker.link.up)
 
     @property
     def ports_free(self) -> int:
         """Port pairs that new legs could have now: the workers' free ones (a second old) and those held for us."""
-        return sum(link.pong.free for link in self._links if link.up) + sum(
-            len(r.ports) for r in self._reserves.values()
-        )
+        return sum(worker.link.pong.free for worker in self._workers if worker.link.up) + self._reserve.count
 
     @property
     def rejected(self) -> int:
         """Packets the workers dropped since their start because they came from somebody else."""
-        return sum(link.pong.rejected for link in self._links)
+        return sum(worker.link.pong.rejected for worker in self._workers)
 
     async def start(self, timeout_s: float = 10.0) -> None:
         """Find or start the workers. Returns when all are there with ports, or after `timeout_s` (with `MediaDown` for
         those that are not: they are tried on)."""
-        self._tasks = [asyncio.create_task(link.run()) for link in self._links]
+        self._tasks = [asyncio.create_task(worker.link.run()) for worker in self._workers]
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._all_ready.wait()
-        for link in self._links:
-            link.report_absent()
+        for worker in self._workers:
+            worker.link.report_absent()
 
     async def stop(self, *, keep_workers: bool = False) -> None:
         """Let go of the workers: they end when they have no leg. With `keep_workers` they stay for the next daemon (for
@@ -157,7 +145,37 @@ class MediaClient:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         wait_s = 0.0 if self._legs or keep_workers else LEAVE_S
-        await asyncio.gather(*(link.leave(wait_s, keep=keep_workers) for link in self._links))
+        await asyncio.gather(*(worker.link.leave(wait_s, keep=keep_workers) for worker in self._workers))
+
+    # --- what an earlier daemon left ---
+
+    def surviving(self) -> dict[str, tuple[LegState, ...]]:
+        """The legs of an earlier daemon, by call, that the workers carry and nobody has claimed yet. Their audio goes
+        on."""
+        calls: dict[str, list[LegState]] = {}
+        for worker in self._workers:
+            for name, leg in worker.book.legs.items():
+                if name not in self._legs:
+                    calls.setdefault(leg.open.call, []).append(leg)
+        return {call: tuple(legs) for call, legs in calls.items()}
+
+    def claim(self, leg: str) -> bool:
+        """Take over a leg of an earlier daemon, and whatever happened to it since; False if there is no such leg (any
+        more: what happened to it arrives in any case, its `Closed` too)."""
+        worker = next((worker for worker in self._workers if leg in worker.book.legs), None)
+        if worker is not None and leg not in self._legs:
+            self._adopt(leg, worker)
+        for event in (self._held or {}).pop(leg, ()):
+            self._later(event)
+        return worker is not None
+
+    def release_unclaimed(self) -> None:
+        """Close the legs of an earlier daemon that nobody has claimed (`StrayLegs`), from now on at once."""
+        self._held = None
+        for worker in self._workers:
+            self._close_strays(worker, [leg for name, leg in worker.book.legs.items() if name not in self._legs])
+
+    # --- commands ---
 
     def open(self, call: str, leg: str, side: Side, peer: str | None = None) -> LocalMedia | None:
         """A new leg of a call, or None: no worker (`MediaDown` was told) or no port (`PortsExhausted` is told).
@@ -165,15 +183,14 @@ class MediaClient:
         `peer` is the far side's IP address as far as it is known: it chooses among several [media] addresses.
         """
         address = bound_for(self._settings.address, peer)
-        link = self._link_for(call, address)
-        if link is None or leg in self._legs:
+        worker = self._worker_for(call, address)
+        if worker is None or leg in self._legs:
             return None
-        port = self._reserves[link.index, address].ports.popleft()
-        self._legs[leg] = _Leg(call, link)
-        self._calls.setdefault(call, set()).add(leg)
-        link.legs += 1
-        link.send(Open(leg, call, side, address, port))
-        self._fill(link, address)
+        port = self._reserve.take(worker.link, address)
+        self._adopt(leg, worker, call)
+        timestamp = int.from_bytes(os.urandom(4), "big")
+        self._tell(leg, Open(leg, call, side, address, port, timestamp))
+        self._reserve.fill(worker.link)
         return LocalMedia(told_to(address, peer), port)
 
     def connect(self, leg: str, remote: Remote) -> None:
@@ -187,7 +204,7 @@ class MediaClient:
     def bridge(self, leg_a: str, leg_b: str) -> None:
         """Each hears the other. Both must be legs of one call: others may be on two workers, and nothing happens."""
         first, second = self._legs.get(leg_a), self._legs.get(leg_b)
-        if first is not None and second is not None and first.link is second.link:
+        if first is not None and second is not None and first.worker is second.worker:
             self._tell(leg_a, Bridge(leg_a, leg_b))
 
     def unbridge(self, leg: str) -> None:
@@ -204,159 +221,138 @@ class MediaClient:
 
     def record(self, call: str, path: Path) -> None:
         """Record the call, which has a leg, to a new file; `Recorded` after its last leg, or `RecordFailed`."""
-        link = self._home(call)
-        if link is None:
+        worker = self._home(call)
+        if worker is None:
             self._later(RecordFailed(call, str(path), "no media worker has the call"))
             return
-        self._recordings[call] = _Recording(link, str(path.absolute()))
-        link.send(Record(call, str(path.absolute())))
+        self._command(worker, Record(call, str(path.absolute())))
 
     def stop_record(self, call: str) -> None:
         """End the call's recording before the call ends."""
-        if (recording := self._recordings.get(call)) is not None:
-            recording.link.send(StopRecord(call))
+        for worker in self._workers:
+            if call in worker.book.recordings:
+                self._command(worker, StopRecord(call))
 
     def close(self, leg: str) -> None:
         """End the leg. `Closed` follows, once for every leg opened (with empty statistics if its worker died)."""
         known = self._legs.get(leg)
         if known is None or known.closing:
             return
+        self._tell(leg, Close(leg))
         known.closing = True
-        if known.link is None or not known.link.up:
+        if known.worker is None or not known.worker.link.up:
             self._forget(leg)
             self._later(Closed(leg, LegStats()))
-        else:
-            known.link.send(Close(leg))
-
-    # --- the workers' side ---
 
     def _tell(self, leg: str, command: Command) -> None:
         known = self._legs.get(leg)
-        if known is not None and known.link is not None and not known.closing:
-            known.link.send(command)
+        if known is not None and known.worker is not None and not known.closing:
+            self._command(known.worker, command)
+
+    def _command(self, worker: _Worker, command: Command) -> None:
+        worker.book.obey(command)
+        worker.link.send(command)
+
+    # --- the workers' side ---
 
     def _later(self, event: MediaEvent) -> None:
         asyncio.get_running_loop().call_soon(self._on_event, event)
 
     def _up(self, link: Link, state: State) -> None:
-        ours = {leg for leg, known in self._legs.items() if known.link is link}
-        lost = ours - {leg.leg for leg in state.legs}
-        strays = tuple(leg for leg in state.legs if leg.leg not in ours)
-        for leg in lost:
-            self._legs[leg].link = None
-        for stray in strays:
-            link.send(Close(stray.leg))
-        link.legs = len(ours - lost)
-        for address in self._settings.address:
-            self._reserves[link.index, address] = _Reserve(deque(port for a, port in state.bound if a == address))
-            self._fill(link, address)
-        if strays:
-            self._on_event(StrayLegs(link.index, strays))
-        self._end_recordings(link, set(state.recording))
+        worker = self._workers[link.index]
+        there = {leg.open.leg: leg for leg in state.legs}
+        strays = [leg for name, leg in there.items() if name not in worker.book.legs]
+        for command in worker.book.missing(state):
+            link.send(command)
+        used = {(leg.open.address, leg.open.port) for leg in worker.book.legs.values()}
+        self._reserve.came(link, [pair for pair in state.bound if pair not in used])
+        if self._held is None:
+            self._close_strays(worker, strays)
+        else:
+            worker.book.adopt(strays, state.recordings)
         self._note_ready()
-        self._on_event(MediaUp(link.index, tuple(sorted(ours - lost)), tuple(sorted(lost))))
+        ours = sorted(name for name, leg in self._legs.items() if leg.worker is worker)
+        carried = tuple(name for name in ours if name in there)
+        self._on_event(MediaUp(link.index, carried, tuple(name for name in ours if name not in there)))
 
     def _down(self, link: Link, reason: str) -> None:
-        for address in self._settings.address:
-            self._reserves[link.index, address] = _Reserve(deque())
-        legs = tuple(sorted(leg for leg, known in self._legs.items() if known.link is link))
+        worker = self._workers[link.index]
+        legs = tuple(sorted(leg for leg, known in self._legs.items() if known.worker is worker))
         self._on_event(MediaDown(link.index, reason, legs))
         for leg in legs:
             if leg in self._legs and self._legs[leg].closing:
                 self._on_event(Closed(leg, LegStats()))
                 self._forget(leg)
 
-    def _end_recordings(self, link: Link, running: set[str]) -> None:
-        """The worker came back without these recordings: what is on disk is all there is."""
-        for call, recording in list(self._recordings.items()):
-            if recording.link is link and call not in running:
-                del self._recordings[call]
-                self._on_event(RecordFailed(call, recording.path, "the media worker died"))
+    def _close_strays(self, worker: _Worker, strays: Sequence[LegState]) -> None:
+        for leg in strays:
+            self._command(worker, Close(leg.open.leg))
+        if strays:
+            self._later(StrayLegs(worker.link.index, tuple(strays)))
 
     def _event(self, link: Link, event: Event) -> None:
+        worker = self._workers[link.index]
+        worker.book.learn(event)
         match event:
             case Bound():
-                self._bound(link, event)
+                self._reserve.bound(link, event)
+                self._note_ready()
             case BindFailed():
-                self._delivered(link, event.address, event.count)
+                self._reserve.failed(link, event)
+                self._note_ready()
             case Pong():
-                for address in self._settings.address:
-                    self._fill(link, address)
+                self._reserve.fill(link)
             case Hello() | State():
                 pass
-            case Closed():
-                if self._forget(event.leg):
-                    self._on_event(event)
-            case Recorded() | RecordFailed():
-                if isinstance(event, Recorded) or event.final:
-                    self._recordings.pop(event.call, None)
+            case RecordBegan() | Recorded() | RecordFailed() | RecordGap():
                 self._on_event(event)
             case _:
-                if event.leg in self._legs:
-                    self._on_event(event)
+                self._leg_event(event)
 
-    def _bound(self, link: Link, event: Bound) -> None:
-        if (reserve := self._reserves.get((link.index, event.address))) is None:
+    def _leg_event(self, event: LegEvent) -> None:
+        known = self._legs.get(event.leg)
+        if known is None:
+            if self._held is not None:
+                self._held.setdefault(event.leg, []).append(event)
             return
-        reserve.ports.append(event.port)
-        self._delivered(link, event.address, 1)
-        if event.address in self._wanted:
-            self._wanted.remove(event.address)
-            self._exhausted.discard(event.address)
-            self._later(PortsAvailable(event.address))
-
-    def _delivered(self, link: Link, address: str, count: int) -> None:
-        """So many of the pairs on order came, or cannot come."""
-        if (reserve := self._reserves.get((link.index, address))) is not None:
-            reserve.ordered = max(0, reserve.ordered - count)
-        self._check_exhausted(address)
-        self._note_ready()
+        if isinstance(event, OpenFailed):
+            known.worker = None
+            if known.closing:
+                event = Closed(event.leg, LegStats())
+        if isinstance(event, Closed):
+            self._forget(event.leg)
+        self._on_event(event)
 
     def _note_ready(self) -> None:
-        if all(reserve.ports and not reserve.ordered for reserve in self._reserves.values()):
+        if self._reserve.complete:
             self._all_ready.set()
 
-    def _check_exhausted(self, address: str) -> None:
-        """None is free and none is on its way: a worker that has just come owes us some, and that is no alarm."""
-        reserves = [self._reserves[link.index, address] for link in self._links if link.up]
-        due = any(reserve.ports or reserve.ordered for reserve in reserves)
-        if address in self._wanted and reserves and not due and address not in self._exhausted:
-            self._exhausted.add(address)
-            self._later(PortsExhausted(address))
+    def _adopt(self, leg: str, worker: _Worker, call: str | None = None) -> None:
+        """A leg is ours now. Without `call`, one that the worker has already."""
+        call = worker.book.legs[leg].open.call if call is None else call
+        self._legs[leg] = _Leg(call, worker)
+        self._calls.setdefault(call, set()).add(leg)
 
-    def _fill(self, link: Link, address: str) -> None:
-        """Order what the reserve lacks; what cannot be bound now is ordered again with the next `Pong`."""
-        reserve = self._reserves[link.index, address]
-        missing = RESERVE - len(reserve.ports) - reserve.ordered
-        if missing > 0:
-            reserve.ordered += missing
-            link.send(Bind(address, missing))
-
-    def _forget(self, leg: str) -> bool:
-        known = self._legs.pop(leg, None)
-        if known is None:
-            return False
-        if known.link is not None:
-            known.link.legs -= 1
+    def _forget(self, leg: str) -> None:
+        known = self._legs.pop(leg)
         siblings = self._calls[known.call]
         siblings.discard(leg)
         if not siblings:
             del self._calls[known.call]
-        return True
 
     # --- choices ---
 
-    def _home(self, call: str) -> Link | None:
+    def _home(self, call: str) -> _Worker | None:
         """The worker that has the call: its legs can only be joined if one worker has them all."""
-        links = (self._legs[leg].link for leg in self._calls.get(call, ()))
-        return next((link for link in links if link is not None and link.up), None)
+        workers = (self._legs[leg].worker for leg in self._calls.get(call, ()))
+        return next((worker for worker in workers if worker is not None), None)
 
-    def _link_for(self, call: str, address: str) -> Link | None:
-        """The call's worker, for a new call the one with the fewest legs; None if none has a port ready."""
+    def _worker_for(self, call: str, address: str) -> _Worker | None:
+        """The call's worker, even while it is being replaced; for a new call the one with the fewest legs. None if none
+        has a port ready."""
         home = self._home(call)
-        there = [home] if home is not None else [link for link in self._links if link.up]
-        able = [link for link in there if self._reserves[link.index, address].ports]
+        there = [home] if home is not None else [worker for worker in self._workers if worker.link.up]
+        able = [worker for worker in there if self._reserve.has(worker.link, address)]
         if there and not able:
-            self._wanted.add(address)
-            self._check_exhausted(address)
-        return min(able, key=lambda link: link.legs, default=None)
+            self._reserve.miss(address)
+        return min(able, key=lambda worker: len(worker.book.legs), default=None)

@@ -16,7 +16,7 @@ class LocalMedia:
 
 @dataclass(frozen=True, slots=True)
 class MediaDown:
-    """A worker is gone or does not answer. An alarm. Its legs have no audio; they are still to be closed."""
+    """A worker is gone or does not answer. An alarm. Its legs have no audio until `MediaUp`."""
 
     worker: int
     reason: str
@@ -25,12 +25,12 @@ class MediaDown:
 
 @dataclass(frozen=True, slots=True)
 class MediaUp:
-    """A worker is there (the first time too). `legs`: ours that it carried through; `lost`: ours that have no audio any
-    more."""
+    """A worker is there (the first time too). `legs`: ours that it carried through; `resumed`: ours that a new worker
+    goes on with (`OpenFailed` for those that it cannot: they have no audio any more, and are still to be closed)."""
 
     worker: int
     legs: tuple[str, ...]
-    lost: tuple[str, ...]
+    resumed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class PortsAvailable:
 
 @dataclass(frozen=True, slots=True)
 class StrayLegs:
-    """A worker carried legs of an earlier daemon; the client has closed them. Belongs in the record."""
+    """A worker carried legs of an earlier daemon that nobody claimed; they are closed. Belongs in the record."""
 
     worker: int
     legs: tuple[LegState, ...]

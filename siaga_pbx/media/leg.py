@@ -11,7 +11,6 @@ from siaga_pbx.media.protocol import (
     Dtmf,
     FirstPacket,
     LegEvent,
-    LegState,
     LegStats,
     Remote,
     Side,
@@ -96,20 +95,16 @@ class Leg:
         self._silent_told = 0
 
     @property
-    def state(self) -> LegState:
-        return LegState(self.name, self.call, self.side, self.pair.address, self.pair.port)
-
-    @property
     def heard_at(self) -> float:
         """When the far side was last heard, or else when it was first expected."""
         return max(self.receiver.last_at, self._expected_at)
 
-    def connect(self, remote: Remote, now: float) -> None:
-        """The far side as agreed now. The source found stays if the rule for it does."""
-        keep = self._gate is not None and self._gate.same_source(remote)
+    def connect(self, remote: Remote, now: float, source: Source | None = None) -> None:
+        """The far side as agreed now. The source found stays if the rule for it does, or is `source`, found before."""
+        keep = self._gate is not None and self._gate.remote.same_source(remote)
         self._gate = SourceGate(remote, now)
         if not keep:
-            self._source = None
+            self._source = source
             self._expected_at = now
         self.sender.aim(self._gate.target if self._source is None else self._gate.target_for(self._source))
         payload_type = remote.codec if remote.payload_type is None else remote.payload_type

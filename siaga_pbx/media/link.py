@@ -1,6 +1,7 @@
 """The daemon's connection to one media worker: found or started, kept, watched, started again."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from siaga_pbx.media.protocol import (
     Pong,
     State,
 )
+from siaga_pbx.media.settings import lock_path
 from siaga_pbx.media.spawn import Child
 from siaga_pbx.media.wire import Lines, ProtocolError, commands, events
 
@@ -31,9 +33,11 @@ was itself held up for seconds must not find its workers dead."""
 MAX_GREETING = 4
 """A worker that takes a connection and does not greet within so many pings' time hangs, and is killed."""
 RETRY_S = 0.02
-"""Between two attempts to connect: a worker takes some 300 ms to start, and every tick without one is silence."""
+"""Between two attempts to connect: every tick without a worker is silence."""
 RESPAWN_S = 1.0
 """Between two starts: a worker that cannot start must not eat the machine."""
+PART_S = 0.5
+"""How long a worker may take to read the last commands of a daemon that goes."""
 MAX_UNSENT = 4 << 20
 """Bytes a worker may leave unread before its connection counts as lost."""
 
@@ -60,8 +64,6 @@ class Link:
         self.index = index
         self.up = False
         self.pid = 0
-        self.legs = 0
-        """How many legs the daemon has given it."""
         self.pong = Pong(0, 0, 0, 0.0)
         self._path = path
         self._command = command
@@ -69,6 +71,7 @@ class Link:
         self._ping_s = ping_s
         self._reason = "it does not start"
         self._commands = commands()
+        self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
         self._unsent: list[bytes] = []
         self._child: Child | None = None
@@ -120,12 +123,21 @@ class Link:
         self._flush()
         self.up = False
         if self._writer is not None:
-            self._writer.close()
+            await self._part(self._writer)
             self._writer = None
         for _ in range(round(wait_s / RETRY_S)):
             if self._child is None or not self._child.running():
                 break
             await asyncio.sleep(RETRY_S)
+
+    async def _part(self, writer: asyncio.StreamWriter) -> None:
+        """Close once the worker has read all that was said: what it says meanwhile would break the connection."""
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(PART_S):
+                writer.write_eof()
+                while await self._reader.read(1 << 16):
+                    pass
+        writer.close()
 
     def _lost(self, reason: str) -> None:
         self._unsent.clear()
@@ -149,8 +161,8 @@ class Link:
             connection.close()
             raise
         self.pid = _listener(connection)
-        reader, self._writer = await asyncio.open_unix_connection(sock=connection)
-        messages = _Messages(reader)
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=connection)
+        messages = _Messages(self._reader)
         state = await self._greeting(messages)
         self.up, self._told_down = True, False
         self._handlers.up(self, state)
@@ -158,7 +170,8 @@ class Link:
 
     def _spawn(self) -> None:
         now = asyncio.get_running_loop().time()
-        if (self._child is None or not self._child.running()) and now >= self._spawned_at + RESPAWN_S:
+        running = self._child is not None and self._child.running()
+        if not running and now >= self._spawned_at + RESPAWN_S and not _kept(self._path):
             self._spawned_at = now
             self._child = Child([*self._command, "--index", str(self.index)])
 
@@ -221,6 +234,18 @@ class _Messages:
                 raise LinkLost("the worker closed the connection")
             self._ready.extend(self._lines.feed(data))
         return self._wire.decode(self._ready.popleft())
+
+
+def _kept(path: Path) -> bool:
+    """Whether there is somebody who is this worker and only does not listen yet, or will start another at once."""
+    try:
+        with lock_path(path).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _listener(connection: socket.socket) -> int:

@@ -45,6 +45,7 @@ class PortPool:
 
     def __init__(self, ports: Sequence[int], addresses: Sequence[str], hold_s: float = HOLD_S) -> None:
         self._hold_s = hold_s
+        self._ports = frozenset(ports)
         chance = random.SystemRandom()
         self._free = {address: deque(chance.sample(ports, len(ports))) for address in addresses}
         self._resting: deque[tuple[float, str, int]] = deque()
@@ -69,6 +70,19 @@ class PortPool:
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise NoPort(os.strerror(error.errno) if error.errno else str(error)) from error
         raise NoPort("exhausted")
+
+    def take_this(self, address: str, port: int) -> PortPair:
+        """Bind this very pair, which a call has whose worker died. Raises `NoPort`."""
+        if port not in self._ports or address not in self._free:
+            raise NoPort(f"{address} {port} is none of ours")
+        try:
+            pair = _bind(address, port)
+        except OSError as error:
+            raise NoPort(os.strerror(error.errno) if error.errno else str(error)) from error
+        with suppress(ValueError):
+            self._free[address].remove(port)
+        self._resting = deque(rest for rest in self._resting if rest[1:] != (address, port))
+        return pair
 
     def give_back(self, pair: PortPair, now: float) -> None:
         """Close the pair; it rests before it is handed out again."""

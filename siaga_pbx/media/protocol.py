@@ -2,209 +2,84 @@
 
 The worker speaks first: `Hello` (with the protocol's version), then `State` (the legs it carries). The daemon sends
 commands, the worker events; neither waits for an answer. A leg is named by the daemon; `call` groups the legs that may
-be bridged and recorded together.
+be bridged and recorded together. Times are seconds of the machine's monotonic clock, which all its processes share.
 """
 
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
-from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from pydantic import Field
-
-VERSION = 1
-"""Raised whenever an old peer would misunderstand a new one; a worker of another version is ended and replaced."""
-
-MAX_ONCE = 32
-"""Prompts in one `Play`: more is a fault of the caller of `play`, not an announcement."""
-
-Network: TypeAlias = IPv4Network | IPv6Network
-
-OFFERED_EVENT = 101
-"""The payload number our own offers give telephone-events; far sides may send with it whatever number theirs is."""
-
-
-class Side(StrEnum):
-    """Who is at the far end. What a CALLER leg receives is the recording's left, what it is sent the right."""
-
-    CALLER = "caller"
-    SEAT = "seat"
-
-
-class Codec(IntEnum):
-    """G.711 in its two laws, by static RTP payload type (RFC 3551)."""
-
-    PCMU = 0
-    PCMA = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remote:
-    """The agreed far side of a leg, from its SDP, and whose packets are taken for its own.
-
-    Not `strict` (a trunk): any port of `host`; if nothing came from there for 2 s, the first source in `accept`.
-    `strict` (a seat) with no `accept`: `host` and `port` exactly. `strict` with `accept` (a seat behind NAT, whose SDP
-    names a private address): the first source in `accept`. Once a source is taken it is kept until another `host` or
-    `port` is connected; all others are dropped and counted.
-    """
-
-    host: str
-    port: int
-    codec: Codec = Codec.PCMA
-    payload_type: int | None = None
-    """The payload number agreed for `codec` if it is not the static one."""
-    telephone_event: int | None = None
-    """The payload number agreed for RFC 4733 events; None: none agreed."""
-    ptime_ms: int = 20
-    accept: tuple[Network, ...] = ()
-    strict: bool = False
-    sending: bool = True
-    """False while the far side holds us (SDP sendonly or inactive, or the address 0.0.0.0): nothing is sent to it."""
-
-
-# --- commands: daemon to worker -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Bind:
-    """Bind `count` more port pairs on `address` and hold them: `Bound` for each, `BindFailed` for those that failed."""
-
-    address: str
-    count: int
-    type: Literal["bind"] = "bind"
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Make the bound pair (`address`, `port`) a leg of a call."""
-
-    leg: str
-    call: str
-    side: Side
-    address: str
-    port: int
-    type: Literal["open"] = "open"
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """The leg's far side; again after a re-INVITE."""
-
-    leg: str
-    remote: Remote
-    type: Literal["connect"] = "connect"
-
-
-@dataclass(frozen=True, slots=True)
-class Play:
-    """Send the prompts of `once`, then `loop` for ever (silence if there is none). `Played` when `once` is through."""
-
-    leg: str
-    once: Annotated[tuple[str, ...], Field(max_length=MAX_ONCE)]
-    loop: Annotated[tuple[str, ...], Field(max_length=MAX_ONCE)] = ()
-    type: Literal["play"] = "play"
-
-
-@dataclass(frozen=True, slots=True)
-class Bridge:
-    """Each of two legs of one worker hears the other. A leg goes on hearing what it heard (its prompt cut to silence)
-    until the other's first packet."""
-
-    leg_a: str
-    leg_b: str
-    type: Literal["bridge"] = "bridge"
-
-
-@dataclass(frozen=True, slots=True)
-class Unbridge:
-    """Both legs of the bridge are sent silence from now on."""
-
-    leg: str
-    type: Literal["unbridge"] = "unbridge"
-
-
-@dataclass(frozen=True, slots=True)
-class RelayEvents:
-    """Whether the telephone-events this leg receives go to the leg it is bridged to (they are always read)."""
-
-    leg: str
-    on: bool
-    type: Literal["relay_events"] = "relay_events"
-
-
-@dataclass(frozen=True, slots=True)
-class Echo:
-    """Send the leg its own audio back (test call)."""
-
-    leg: str
-    type: Literal["echo"] = "echo"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Record the call to a new file at `path` (absolute), from the next packet of its CALLER leg either way."""
-
-    call: str
-    path: str
-    type: Literal["record"] = "record"
-
-
-@dataclass(frozen=True, slots=True)
-class StopRecord:
-    """End the recording now; it ends by itself with the call's last leg."""
-
-    call: str
-    type: Literal["stop_record"] = "stop_record"
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """End the leg. Its ports are held back for some seconds. `Closed` follows."""
-
-    leg: str
-    type: Literal["close"] = "close"
-
-
-@dataclass(frozen=True, slots=True)
-class List:
-    """Answered by `State`."""
-
-    type: Literal["list"] = "list"
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """Answered by `Pong` with the same number."""
-
-    number: int
-    type: Literal["ping"] = "ping"
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """The daemon goes and wants no worker kept: end as soon as there is no leg."""
-
-    type: Literal["leave"] = "leave"
-
-
-Command: TypeAlias = (
-    Bind
-    | Open
-    | Connect
-    | Play
-    | Bridge
-    | Unbridge
-    | RelayEvents
-    | Echo
-    | Record
-    | StopRecord
-    | Close
-    | List
-    | Ping
-    | Leave
+from siaga_pbx.media.commands import (
+    MAX_ONCE,
+    OFFERED_EVENT,
+    Bind,
+    Bridge,
+    Close,
+    Codec,
+    Command,
+    Connect,
+    Echo,
+    Leave,
+    List,
+    Network,
+    Open,
+    Ping,
+    Play,
+    Record,
+    RelayEvents,
+    Remote,
+    Side,
+    StopRecord,
+    Unbridge,
 )
 
-# --- events: worker to daemon ---------------------------------------------------------------------------------------
+__all__ = [
+    "MAX_ONCE",
+    "OFFERED_EVENT",
+    "VERSION",
+    "Bind",
+    "BindFailed",
+    "Bound",
+    "Bridge",
+    "CallEvent",
+    "Close",
+    "Closed",
+    "Codec",
+    "Command",
+    "Connect",
+    "Dtmf",
+    "Echo",
+    "Event",
+    "FirstPacket",
+    "Hello",
+    "Leave",
+    "LegEvent",
+    "LegState",
+    "LegStats",
+    "List",
+    "Network",
+    "Open",
+    "OpenFailed",
+    "Ping",
+    "Play",
+    "Played",
+    "Pong",
+    "PromptMissing",
+    "Record",
+    "RecordBegan",
+    "RecordFailed",
+    "RecordGap",
+    "Recorded",
+    "RelayEvents",
+    "Remote",
+    "Side",
+    "Silent",
+    "State",
+    "StopRecord",
+    "Unbridge",
+]
+
+VERSION = 2
+"""Raised whenever an old peer would misunderstand a new one; a worker of another version is ended and replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,21 +94,22 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class LegState:
-    """One leg as the worker has it."""
+    """One leg as it is to be: for each thing a leg has, the last command about it. Carried out in this order on a
+    worker that knows nothing, they make the leg what it was (see `book.Book`)."""
 
-    leg: str
-    call: str
-    side: Side
-    address: str
-    port: int
+    open: Open
+    connect: Connect | None = None
+    events: RelayEvents | None = None
+    feed: Play | Bridge | Echo | None = None
+    """What it is sent: silence is a `Play` of nothing; None: nothing yet, not even silence."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All legs of the worker, the calls it records, and the bound pairs (address, port) that are no leg yet."""
+    """All legs of the worker, its recordings, and the bound pairs (address, port) that are no leg yet."""
 
     legs: tuple[LegState, ...]
-    recording: tuple[str, ...]
+    recordings: tuple[Record, ...]
     bound: tuple[tuple[str, int], ...]
     type: Literal["state"] = "state"
 
@@ -255,6 +131,15 @@ class BindFailed:
     count: int
     reason: str
     type: Literal["bind_failed"] = "bind_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFailed:
+    """The pair of an `Open` could not be had: there is no such leg, and no `Closed` follows."""
+
+    leg: str
+    reason: str
+    type: Literal["open_failed"] = "open_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +224,15 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordBegan:
+    """The recording's first packet, its first sample: when, on the machine's monotonic clock."""
+
+    call: str
+    began: float
+    type: Literal["record_began"] = "record_began"
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """The call's recording is complete on disk."""
 
@@ -347,13 +241,13 @@ class Recorded:
     seconds: float
     sha256: str
     lost_ms: int
-    """How much of it is silence because the disk could not keep up."""
+    """How much of it is silence because it was not written: the sum of its gaps."""
     type: Literal["recorded"] = "recorded"
 
 
 @dataclass(frozen=True, slots=True)
 class RecordFailed:
-    """The recording could not be made, or goes on with a hole (told once; `Recorded` has its length)."""
+    """The recording cannot be written now (told once) or, if `final`, could not be made at all."""
 
     call: str
     path: str
@@ -361,6 +255,18 @@ class RecordFailed:
     final: bool = True
     """No `Recorded` follows."""
     type: Literal["record_failed"] = "record_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordGap:
+    """A stretch of the recording that was not written is over; it is silence in the file."""
+
+    call: str
+    start_s: float
+    """Seconds from the recording's begin."""
+    seconds: float
+    reason: str
+    type: Literal["record_gap"] = "record_gap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +283,6 @@ class Pong:
     type: Literal["pong"] = "pong"
 
 
-LegEvent: TypeAlias = FirstPacket | Dtmf | Played | PromptMissing | Silent | Closed
-CallEvent: TypeAlias = Recorded | RecordFailed
+LegEvent: TypeAlias = OpenFailed | FirstPacket | Dtmf | Played | PromptMissing | Silent | Closed
+CallEvent: TypeAlias = RecordBegan | Recorded | RecordFailed | RecordGap
 Event: TypeAlias = LegEvent | CallEvent | Hello | State | Bound | BindFailed | Pong

@@ -78,10 +78,16 @@ class Sender:
         sendto: Callable[[bytes, Address], int],
         entropy: Callable[[int], bytes],
         on_paced: Callable[["Sender"], None],
+        timestamp: int,
     ) -> None:
+        """`timestamp` is that of the zero of the clock: the first packet has the one of its time, so that far sides
+        that place audio by it hear a pause, and not a leap, when another worker goes on with the leg. The SSRC and the
+        numbers are new ones then: nobody knows which numbers the lost worker gave under its own, and to give one twice
+        would break SRTP (RFC 3711 9.1)."""
         self._sendto = sendto
         self._on_paced = on_paced
-        self.ssrc, self.timestamp, self.sequence = (int.from_bytes(entropy(n), "big") for n in (4, 4, 2))
+        self.timestamp = timestamp
+        self.ssrc, self.sequence = (int.from_bytes(entropy(n), "big") for n in (4, 2))
         self.target: Address | None = None
         """Where it goes (see `aim`); None: nowhere, and prompts wait."""
         self.payload_type: int = Codec.PCMA
@@ -238,7 +244,7 @@ class Sender:
 
     def _passed(self, now: float) -> int:
         """Samples from the last timestamp to where the clock is."""
-        return round((now - self._timestamp_at) * RATE) - self._ahead if self.sent else FRAME
+        return round((now - self._timestamp_at) * RATE) - self._ahead
 
     def _send(self, kind: int, sequence: int, timestamp: int, payload: bytes, now: float) -> None:
         self._marker = 0

@@ -26,6 +26,11 @@ def socket_path(settings: MediaSettings, index: int) -> Path:
     return settings.socket.with_name(f"{settings.socket.name}.{index}")
 
 
+def lock_path(socket: Path) -> Path:
+    """What a worker holds locked as long as it, or what would start it anew, is there."""
+    return socket.with_name(f"{socket.name}.lock")
+
+
 def port_pairs(settings: MediaSettings, index: int) -> list[int]:
     """The even ports of one worker: every `workers`-th pair of [media] ports, so that no two workers share one."""
     first, last = settings.ports

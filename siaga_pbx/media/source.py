@@ -51,11 +51,6 @@ class SourceGate:
         outside = self.target is None or not self._within(self.target[0])
         return source if not self.named(source) and (outside or self.remote.strict) else self.target
 
-    def same_source(self, other: Remote) -> bool:
-        """Whether a new `Remote` has the same rule, so that the source found stands."""
-        old = self.remote
-        return (old.host, old.port, old.accept, old.strict) == (other.host, other.port, other.accept, other.strict)
-
     def _within(self, host: str) -> bool:
         address = ip_address(host)
         return any(address in network for network in self.remote.accept)

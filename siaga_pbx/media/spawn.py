@@ -13,6 +13,7 @@ class Child:
     def __init__(self, command: Sequence[str]) -> None:
         """Raises `OSError` when the program cannot be started."""
         environment = {name: value for name, value in os.environ.items() if name not in _DAEMONS_OWN}
+        environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads have nothing to do, and it forks
         # Not subprocess.Popen: that object complains when it is dropped while its process still runs, as ours shall.
         self.pid = os.posix_spawnp(
             command[0],

@@ -40,8 +40,9 @@ class Track:
         "law",
     )
 
-    def __init__(self, begin: Callable[[float], float]) -> None:
-        """`begin` is called with the time of the first packet and tells when the recording began."""
+    def __init__(self, begin: Callable[[float], float], base: int = 0) -> None:
+        """`begin` is called with the time of the first packet and tells when the recording began. Nothing is held of
+        what is before `base`."""
         self._begin = begin
         self._start = 0.0
         self._codes = bytearray()
@@ -52,9 +53,9 @@ class Track:
         self._best = float("-inf")
         self._count = 0
         self.law = Codec.PCMA
-        self.base = 0
+        self.base = base
         """The position of the first code held."""
-        self.end = 0
+        self.end = base
         """One past the last position ever written."""
 
     def write(self, timestamp: int, codes: bytes, law: Codec, now: float) -> None:
@@ -107,7 +108,7 @@ class Track:
         self._codes = bytearray((SILENCE[law],)) * SPAN
 
     def _anchor(self, timestamp: int, clock: float) -> int:
-        position = max(0, round(clock), self.end - self._over if self._turned else 0)
+        position = max(self.base, round(clock), self.end - self._over if self._turned else 0)
         self._turned = False
         self._offset = position - timestamp
         self._best, self._count = float("-inf"), 0

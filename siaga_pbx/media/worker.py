@@ -1,7 +1,8 @@
 """A media worker: the process that carries audio. One daemon at a time speaks to it over its UNIX socket.
 
-It outlives its daemon: calls go on, and the next daemon finds them (`State`). Without a daemon it closes legs whose far
-side has been silent for a minute, and ends itself a minute after its last leg.
+It outlives its daemon: calls go on, and the next daemon finds them (`State`) and what happened to them meanwhile.
+Without a daemon it closes legs whose far side has been silent for a minute, and ends itself a minute after its last
+leg. A process that keeps it (`keeper`) puts another in its place when it dies.
 """
 
 import asyncio
@@ -26,18 +27,22 @@ import uvloop
 from siaga_pbx.config import Config
 from siaga_pbx.logs import start_logging
 from siaga_pbx.media.calls import Calls
+from siaga_pbx.media.keeper import Keeper
 from siaga_pbx.media.ports import PortPool
 from siaga_pbx.media.prompts import PromptStore
-from siaga_pbx.media.protocol import VERSION, Command, Event, Hello, Recorded, RecordFailed
+from siaga_pbx.media.protocol import VERSION, BindFailed, Bound, CallEvent, Closed, Command, Event, Hello, Pong, State
 from siaga_pbx.media.recorder import Disk
-from siaga_pbx.media.settings import MediaSettings, port_pairs, socket_path
+from siaga_pbx.media.settings import MediaSettings, lock_path, port_pairs, socket_path
 from siaga_pbx.media.wire import Lines, ProtocolError, commands, events
 from siaga_pbx.notify import Notifier
 
 LINGER_S = 60.0
 """How long a worker without a daemon keeps a leg whose far side is silent, and how long it stays after its last leg."""
-KEPT_REPORTS = 1000
-"""Recordings that ended while no daemon was there: what is known of so many is kept for the next."""
+KEPT = 1000
+"""Events that happen while no daemon is there and are kept for the next: so many of calls and of legs' ends, and so
+many of other things. Keys pressed must not cost a recording's digest."""
+SLICE_S = 0.005
+"""How long the daemon's commands are carried out in one go: it may have a thousand legs to make, and audio waits."""
 MAX_UNREAD = 8 << 20
 """Bytes a daemon may leave unread before its connection counts as lost."""
 DISK_S = 10.0
@@ -54,33 +59,33 @@ class AlreadyRunning(Exception):
 class Worker:
     """One worker's life: `run` until it is to end."""
 
-    def __init__(self, settings: MediaSettings, index: int, linger_s: float = LINGER_S) -> None:
+    def __init__(self, settings: MediaSettings, index: int, prompts: PromptStore, linger_s: float = LINGER_S) -> None:
         self._settings = settings
+        self._prompts = prompts
         self._index = index
         self._linger_s = linger_s
         self._log = structlog.get_logger("media").bind(worker=index)
         self._commands = commands()
         self._events = events()
         self._daemon: asyncio.StreamWriter | None = None
-        self._kept: deque[Event] = deque(maxlen=KEPT_REPORTS)
+        self._kept_ends: deque[Event] = deque(maxlen=KEPT)
+        self._kept: deque[Event] = deque(maxlen=KEPT)
         self._alone_since = self._idle_since = monotonic()
         self._end = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve until SIGTERM, `Leave`, or nobody needs it. Raises `AlreadyRunning`, `OSError`."""
+        """Serve until SIGTERM, `Leave`, or nobody needs it. Raises `OSError`."""
         loop = asyncio.get_running_loop()
         path = socket_path(self._settings, self._index)
-        with _Claim(path), _listening(path) as listener:
+        with _listening(path) as listener:
             ports = PortPool(port_pairs(self._settings, self._index), self._settings.address)
-            prompts = PromptStore(self._settings.prompts)
-            for name, fault in prompts.faults.items():
+            for name, fault in self._prompts.faults.items():
                 self._log.error("media.prompt_unusable", file=name, reason=fault)
-            disk = Disk(partial(_hand_over, loop, self._tell))
-            self._calls = Calls(loop, ports, prompts, disk, self._tell)
+            disk = Disk(partial(_hand_over, loop, self._report))
+            self._calls = Calls(loop, ports, self._prompts, disk, self._tell)
             self._calls.pacer.start()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._end.set)
-            gc.freeze()  # prompts and code live as long as the process: no collection needs to look at them
             server = await asyncio.start_unix_server(self._serve, sock=listener)
             self._log.info("media.started", pid=os.getpid())
             Notifier().ready()
@@ -117,9 +122,10 @@ class Worker:
         self._daemon = writer
         self._calls.leaving = False
         self._log.info("media.daemon_came", legs=len(self._calls))
-        for event in (Hello(VERSION, self._index, os.getpid()), self._calls.state(), *self._kept):
+        for event in (Hello(VERSION, self._index, os.getpid()), self._calls.state(), *self._kept, *self._kept_ends):
             self._tell(event)
         self._kept.clear()
+        self._kept_ends.clear()
         try:
             await self._obey(reader)
         except (OSError, ProtocolError) as error:
@@ -133,8 +139,12 @@ class Worker:
     async def _obey(self, reader: asyncio.StreamReader) -> None:
         lines = Lines()
         while data := await reader.read(1 << 16):
+            until = monotonic() + SLICE_S
             for line in lines.feed(data):
                 self._perform(self._commands.decode(line))
+                if monotonic() > until:
+                    await asyncio.sleep(0)
+                    until = monotonic() + SLICE_S
 
     def _perform(self, command: Command) -> None:
         try:
@@ -144,31 +154,43 @@ class Worker:
         if self._calls.leaving and len(self._calls) == 0:
             self._end.set()
 
+    def _report(self, event: Event) -> None:
+        """What the disk's thread has to tell."""
+        self._calls.tell(event)
+
     def _tell(self, event: Event) -> None:
         if self._daemon is not None:
             self._daemon.write(self._events.encode(event))
             if self._daemon.transport.get_write_buffer_size() > MAX_UNREAD:
                 self._daemon.transport.abort()
-        elif isinstance(event, Recorded | RecordFailed):
+        elif isinstance(event, Closed | CallEvent):
+            self._kept_ends.append(event)
+        elif not isinstance(event, Bound | BindFailed | Pong | State):
             self._kept.append(event)
 
 
 class _Claim:
-    """The right to be this worker: a lock that the system lifts when the process ends, however it ends."""
+    """The right to be this worker: a lock that the system lifts when keeper and worker have ended, however they did."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path.with_name(f"{path.name}.lock")
+    def __init__(self, path: Path, *, wait: bool) -> None:
+        self._path = lock_path(path)
+        self._how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+        self._wait = wait
         self._descriptor = -1
 
     def __enter__(self) -> None:
+        while not self._taken():
+            if not self._wait:
+                raise AlreadyRunning(f"{self._path} is locked: this worker runs already")
+
+    def _taken(self) -> bool:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(self._descriptor).st_ino != self._path.stat().st_ino:
-                raise BlockingIOError  # it was taken away and made anew in between
-        except (BlockingIOError, FileNotFoundError):
-            os.close(self._descriptor)
-            raise AlreadyRunning(f"{self._path} is locked: this worker runs already") from None
+        with suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(self._descriptor, self._how)
+            if os.fstat(self._descriptor).st_ino == self._path.stat().st_ino:  # not taken away in between
+                return True
+        os.close(self._descriptor)
+        return False
 
     def __exit__(self, *_: object) -> None:
         self._path.unlink(missing_ok=True)
@@ -207,20 +229,35 @@ def _one_of_us(writer: asyncio.StreamWriter) -> bool:
     return user in (0, os.getuid())
 
 
-def run_worker(config: Config, index: int) -> int:
-    """The process of worker `index`; returns its exit code."""
-    return run(config.media, index)
+def run_worker(config: Config, index: int, *, wait: bool) -> int:
+    """The process that keeps worker `index`; returns its exit code. See `run`."""
+    return run(config.media, index, wait=wait)
 
 
-def run(settings: MediaSettings, index: int, linger_s: float = LINGER_S) -> int:
-    """As `run_worker`, from [media] alone."""
+def run(settings: MediaSettings, index: int, linger_s: float = LINGER_S, *, wait: bool = False) -> int:
+    """As `run_worker`, from [media] alone. `wait`: if another process is this worker, be ready to take its place."""
+    prompts = PromptStore(settings.prompts)
+    gc.collect()
+    gc.freeze()  # prompts and code live as long as the process: no collection needs to look at them
+    if wait:
+        Notifier().ready("waiting to take over from another")
+    try:
+        with _Claim(socket_path(settings, index), wait=wait):
+            return Keeper(partial(_work, settings, index, prompts, linger_s)).run()
+    except (AlreadyRunning, OSError) as error:
+        sys.stderr.write(f"siaga-pbx media: {error}\n")
+        return 1
+
+
+def _work(settings: MediaSettings, index: int, prompts: PromptStore, linger_s: float) -> int:
+    """The worker's process; returns its exit code."""
     logs = start_logging()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two sockets a leg
     sys.setswitchinterval(SWITCH_S)
     try:
-        uvloop.run(Worker(settings, index, linger_s).run())
-    except (AlreadyRunning, OSError) as error:
+        uvloop.run(Worker(settings, index, prompts, linger_s).run())
+    except OSError as error:
         sys.stderr.write(f"siaga-pbx media: {error}\n")
         return 1
     finally:

@@ -464,8 +464,11 @@ def test_a_recording_that_cannot_be_made_ends_no_call(shared: Settings, tmp_path
         (tmp_path / "file").write_text("no folder")
         call.media.client.record("call", tmp_path / "file" / "call.wav")
         failed = await call.media.events.get(RecordFailed)
-        assert (failed.call, failed.final) == ("call", True)
+        assert (failed.call, failed.final) == ("call", False)
         await call.joined()
+        call.media.client.close("c")
+        call.media.client.close("s")
+        assert (await call.media.events.get(RecordFailed, 2)).final
 
     with_call(shared, test)
 

@@ -11,7 +11,7 @@ import pytest
 
 from siaga_pbx.media.client import MediaClient
 from siaga_pbx.media.events import MediaDown, MediaUp, StrayLegs
-from siaga_pbx.media.protocol import Closed, LegStats, RecordFailed, Remote, Side
+from siaga_pbx.media.protocol import Closed, RecordFailed, Remote, Side
 from tests.media_kit import Events, FarEnd, media, new_settings, noise
 from tests.media_process import Settings
 
@@ -30,43 +30,6 @@ def running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def test_a_killed_worker_is_told_of_and_replaced(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with media(new_settings(tmp_path)) as m:
-            with FarEnd() as caller:
-                m.open("c")
-                m.client.connect("c", caller.remote())
-                m.client.play("c", ("greeting",), ("waiting",))
-                m.client.record("call", tmp_path / "call.wav")
-                await caller.heard_number(5)
-                (pid,) = m.client.worker_pids
-                killed_at = time.monotonic()
-                os.kill(pid, signal.SIGKILL)
-                down = await m.events.get(MediaDown)
-                assert (down.worker, down.legs) == (0, ("c",))
-                assert not m.client.available
-                assert m.client.open("d", "d", Side.CALLER) is None
-                up = await m.events.get(MediaUp, 2)
-                assert (up.legs, up.lost) == ((), ("c",))
-                assert time.monotonic() - killed_at < 5
-                assert (await m.events.get(RecordFailed)).reason == "the media worker died"
-                assert (tmp_path / "call.wav").stat().st_size >= 44
-                m.client.play("c", ("greeting",))  # it is lost: nothing happens
-                m.client.close("c")
-                assert await m.events.get(Closed) == Closed("c", LegStats())
-                await until(lambda: m.client.ports_free == 8)
-                m.open("e", call="e")
-                m.client.connect("e", caller.remote())
-                m.client.play("e", ("greeting",))
-                caller.forget()
-                await caller.heard_number(5)
-                assert m.client.worker_pids != (pid,)
-                m.legs.remove("c")
-            assert len(m.events.of(MediaDown)) == 1
-
-    asyncio.run(run())
 
 
 def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
@@ -109,11 +72,15 @@ def test_a_worker_keeps_its_calls_when_its_daemon_is_gone(tmp_path: Path) -> Non
     async def second(pid: int) -> None:
         async with media(settings) as m:
             assert m.client.worker_pids == (pid,)
+            assert m.events.of(StrayLegs) == []
+            assert [leg.open.leg for leg in m.client.surviving()["call"]] == ["c", "s"]
+            m.client.release_unclaimed()
             strays = await m.events.get(StrayLegs)
-            assert [(leg.call, leg.leg, leg.side) for leg in strays.legs] == [
+            assert [(leg.open.call, leg.open.leg, leg.open.side) for leg in strays.legs] == [
                 ("call", "c", Side.CALLER),
                 ("call", "s", Side.CALLER),
             ]
+            assert m.client.surviving() == {}
             m.open("new")
             m.client.close("new")
             assert (await m.events.get(Closed)).leg == "new"  # those of the strays are nobody's
@@ -162,7 +129,7 @@ def test_calls_are_spread_over_the_workers_and_kept_together(tmp_path: Path) -> 
                 m.open(f"c{number}", call=f"call{number}")
             for number in range(4):
                 m.open(f"s{number}", Side.SEAT, call=f"call{number}")
-            assert [link.legs for link in m.client._links] == [4, 4]
+            assert [len(worker.book.legs) for worker in m.client._workers] == [4, 4]
             with FarEnd() as caller, FarEnd() as seat:
                 for number in (0, 1):  # one on each
                     caller.forget()

@@ -19,7 +19,7 @@ def pair() -> PortPair:
 
 def watched(pair: PortPair, events: list[LegEvent]) -> Leg:
     return Leg(
-        "leg", "call", Side.CALLER, pair, Sender(pair.rtp.sendto, os.urandom, lambda _: None), events.append, 0.0
+        "leg", "call", Side.CALLER, pair, Sender(pair.rtp.sendto, os.urandom, lambda _: None, 0), events.append, 0.0
     )
 
 

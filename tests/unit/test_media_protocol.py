@@ -12,7 +12,8 @@ from siaga_pbx.media.wire import MAX_LINE, Lines, ProtocolError, commands, event
 TO_WORKER, TO_DAEMON = commands(), events()
 COMMANDS: list[p.Command] = [
     p.Bind("127.0.0.1", 64),
-    p.Open("leg", "call", p.Side.CALLER, "::1", 30000),
+    p.Open("leg", "call", p.Side.CALLER, "::1", 30000, 0xFFFFFFFF),
+    p.Connect("leg", p.Remote(host="192.0.2.1", port=4000), ("192.0.2.9", 5000)),
     p.Connect("leg", p.Remote(host="192.0.2.1", port=4000)),
     p.Connect(
         "leg",
@@ -34,6 +35,7 @@ COMMANDS: list[p.Command] = [
     p.RelayEvents("a", False),
     p.Echo("a"),
     p.Record("call", "/var/lib/calls/\u00e9.wav"),
+    p.Record("call", "/var/lib/calls/b.wav", 1234567.890123456, again=True),
     p.StopRecord("call"),
     p.Close("leg"),
     p.List(),
@@ -42,9 +44,25 @@ COMMANDS: list[p.Command] = [
 ]
 EVENTS: list[p.Event] = [
     p.Hello(p.VERSION, 0, 4711),
-    p.State((p.LegState("leg", "call", p.Side.SEAT, "127.0.0.1", 30000),), ("call",), (("127.0.0.1", 30002),)),
+    p.State(
+        (
+            p.LegState(p.Open("a", "call", p.Side.CALLER, "127.0.0.1", 30000, 7), None, None, p.Bridge("a", "b")),
+            p.LegState(
+                p.Open("b", "call", p.Side.SEAT, "127.0.0.1", 30002, 8),
+                p.Connect("b", p.Remote(host="192.0.2.1", port=4000), ("192.0.2.1", 4000)),
+                p.RelayEvents("b", False),
+                p.Echo("b"),
+            ),
+            p.LegState(
+                p.Open("c", "call", p.Side.SEAT, "127.0.0.1", 30002, 8), None, None, p.Play("c", (), ("waiting",))
+            ),
+        ),
+        (p.Record("call", "/calls/a.wav", 1.5),),
+        (("127.0.0.1", 30002),),
+    ),
     p.Bound("127.0.0.1", 30000),
     p.BindFailed("127.0.0.1", 3, "exhausted"),
+    p.OpenFailed("leg", "Address already in use"),
     p.FirstPacket("leg", "192.0.2.1", 4000, False),
     p.Dtmf("leg", "*"),
     p.Played("leg"),
@@ -53,6 +71,8 @@ EVENTS: list[p.Event] = [
     p.Closed("leg", p.LegStats(received=10, lost=1, jitter_ms=0.5, remote_lost=-2, remote_jitter_ms=1.25)),
     p.Recorded("call", "/calls/a.wav", 1.5, "ab" * 32, 0),
     p.RecordFailed("call", "/calls/a.wav", "No space left on device", False),
+    p.RecordBegan("call", 1234567.890123456),
+    p.RecordGap("call", 1.5, 0.25, "the media worker died"),
     p.Pong(7, 900, 3, 1.5),
 ]
 

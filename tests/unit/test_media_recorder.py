@@ -5,6 +5,7 @@ import os
 import resource
 import stat
 import threading
+import time
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +16,11 @@ import numpy as np
 import pytest
 
 from siaga_pbx.media.g711 import Samples, decode
-from siaga_pbx.media.protocol import Codec, Recorded, RecordFailed
+from siaga_pbx.media.protocol import Codec, Recorded, RecordFailed, RecordGap
 from siaga_pbx.media.recorder import Disk, Recording
 from tests.media_kit import noise
 
-Report = Recorded | RecordFailed
+Report = Recorded | RecordFailed | RecordGap
 
 
 class Bench:
@@ -67,7 +68,7 @@ def read(path: Path) -> tuple[Samples, Samples]:
 
 def test_what_was_said_is_on_disk(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / "calls" / "a.wav"
-    recording = Recording("call", path, bench.disk)
+    recording = Recording("call", path, bench.disk, now=100.0)
     left, right = noise(200, 1), noise(200, 2)
     talk(recording, left, right)
     recording.finish()
@@ -83,7 +84,7 @@ def test_what_was_said_is_on_disk(bench: Bench, tmp_path: Path) -> None:
 def test_the_file_is_whole_after_every_window(bench: Bench, tmp_path: Path) -> None:
     """A worker that dies leaves a file that plays, at most a second short."""
     path = tmp_path / "a.wav"
-    recording = Recording("call", path, bench.disk)
+    recording = Recording("call", path, bench.disk, now=100.0)
     left, right = noise(130, 1), noise(130, 2)
     talk(recording, left, right)
     bench.wait()
@@ -94,7 +95,7 @@ def test_the_file_is_whole_after_every_window(bench: Bench, tmp_path: Path) -> N
 
 
 def test_a_call_without_a_packet_leaves_an_empty_file(bench: Bench, tmp_path: Path) -> None:
-    recording = Recording("call", tmp_path / "a.wav", bench.disk)
+    recording = Recording("call", tmp_path / "a.wav", bench.disk, now=100.0)
     recording.flush(5.0)
     recording.finish()
     report = bench.next()
@@ -104,7 +105,7 @@ def test_a_call_without_a_packet_leaves_an_empty_file(bench: Bench, tmp_path: Pa
 
 
 def test_one_side_silent(bench: Bench, tmp_path: Path) -> None:
-    recording = Recording("call", tmp_path / "a.wav", bench.disk)
+    recording = Recording("call", tmp_path / "a.wav", bench.disk, now=100.0)
     for number in range(10):
         recording.right.write(number * 160, b"\x22" * 160, Codec.PCMA, 50 + number * 0.02)
     recording.finish()
@@ -118,9 +119,10 @@ def test_one_side_silent(bench: Bench, tmp_path: Path) -> None:
 def test_never_over_another_file(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"another call")
-    recording = Recording("call", path, bench.disk)
+    recording = Recording("call", path, bench.disk, now=100.0)
     talk(recording, noise(30, 1), noise(30, 2))
     recording.finish()
+    assert bench.next() == RecordFailed("call", str(path), "File exists", False)
     assert bench.next() == RecordFailed("call", str(path), "File exists", True)
     bench.wait()
     assert bench.reports.empty()
@@ -129,10 +131,9 @@ def test_never_over_another_file(bench: Bench, tmp_path: Path) -> None:
 
 def test_never_through_a_link(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "a.wav").symlink_to(tmp_path / "elsewhere")
-    Recording("call", tmp_path / "a.wav", bench.disk).finish()
-    report = bench.next()
-    assert isinstance(report, RecordFailed)
-    assert report.final
+    Recording("call", tmp_path / "a.wav", bench.disk, now=100.0).finish()
+    reports = bench.next(), bench.next()
+    assert [isinstance(report, RecordFailed) and report.final for report in reports] == [False, True]
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -149,15 +150,18 @@ def full_disk(size: int) -> Iterator[None]:
 
 def test_a_full_disk_is_told_of_once_and_the_rest_kept(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
-    recording = Recording("call", path, bench.disk)
+    recording = Recording("call", path, bench.disk, now=100.0)
     left, right = noise(300, 1), noise(300, 2)
     with full_disk(44 + 2 * 8000 * 4):
         talk(recording, left, right)
         recording.finish()
-        first, second = bench.next(), bench.next()
+        first, second, third = bench.next(), bench.next(), bench.next()
     assert first == RecordFailed("call", str(path), os.strerror(27), False)
-    assert isinstance(second, Recorded)
-    assert second.lost_ms >= 3900
+    assert isinstance(second, RecordGap)
+    assert 1.4 < second.start_s <= 2  # whole windows
+    assert (second.start_s + second.seconds, second.reason) == (6, os.strerror(27))
+    assert isinstance(third, Recorded)
+    assert third.lost_ms == round(second.seconds * 1000)
     told, _ = read(path)
     assert (told[:16000] == decode(b"".join(left), Codec.PCMA)[: len(told)][:16000]).all()
 
@@ -171,13 +175,114 @@ def test_a_stalled_disk_is_never_waited_for(tmp_path: Path) -> None:
 
     bench.disk._jobs.put(hang)
     path = tmp_path / "a.wav"
-    recording = Recording("call", path, bench.disk)
+    recording = Recording("call", path, bench.disk, now=100.0)
     talk(recording, noise(500, 1), noise(500, 2))  # returns: nothing waited
     recording.finish()
+    assert bench.next() == RecordFailed("call", str(path), "the disk does not keep up", False), "told while it stalls"
     assert bench.reports.empty()
     stall.set()
-    first, second = bench.next(), bench.next()
-    assert first == RecordFailed("call", str(path), "the disk does not keep up", False)
-    assert isinstance(second, Recorded)
-    assert 7000 < second.lost_ms < 10_000
+    gap, recorded = bench.next(), bench.next()
+    assert isinstance(gap, RecordGap)
+    assert (gap.start_s + gap.seconds, gap.reason) == (10, "the disk does not keep up")
+    assert isinstance(recorded, Recorded)
+    assert 7000 < recorded.lost_ms < 10_000
     bench.disk.close(10)
+
+
+def test_a_stalled_disk_is_told_of_before_anything_is_lost(tmp_path: Path) -> None:
+    bench = Bench()
+    stalled, stall = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        stalled.set()
+        stall.wait()
+
+    bench.disk._jobs.put(hang)
+    assert stalled.wait(10)
+    path = tmp_path / "a.wav"
+    recording = Recording("call", path, bench.disk, now=100.0)
+    begun = time.monotonic()
+    talk(recording, noise(50, 1), noise(50, 2))
+    bench.disk.watch(begun)
+    assert bench.reports.empty()
+    for later in (3, 4):
+        bench.disk.watch(time.monotonic() + later)
+    assert bench.next() == RecordFailed("call", str(path), "the disk does not keep up", False)
+    assert bench.reports.empty(), "once"
+    stall.set()
+    recording.finish()
+    report = bench.next()
+    assert isinstance(report, Recorded)
+    assert report.lost_ms == 0
+    bench.disk.close(10)
+
+
+def test_a_disk_that_is_full_for_a_while_costs_that_while(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    left, right = noise(200, 1), noise(200, 2)
+    with full_disk(20):
+        recording = Recording("call", path, bench.disk, now=100.0)
+        talk(recording, left[:75], right[:75])
+        bench.wait()
+    for number in range(75, 200):
+        recording.left.write(number * 160, left[number], Codec.PCMA, 100 + number * 0.02)
+        recording.right.write(7000 + number * 160, right[number], Codec.PCMU, 100 + number * 0.02)
+        if number % 25 == 24:
+            recording.flush(100 + number * 0.02)
+    recording.finish()
+    failed, gap, recorded = bench.next(), bench.next(), bench.next()
+    assert failed == RecordFailed("call", str(path), os.strerror(27), False)
+    assert isinstance(gap, RecordGap)
+    assert gap.start_s == 0
+    assert 1 < gap.seconds < 1.5
+    assert gap.reason == os.strerror(27)
+    assert isinstance(recorded, Recorded)
+    assert (recorded.seconds, recorded.lost_ms) == (4, round(gap.seconds * 1000))
+    told, _ = read(path)
+    lost = round(gap.seconds * 8000)
+    assert not told[:lost].any()
+    assert (told[lost:] == decode(b"".join(left), Codec.PCMA)[lost:]).all()
+
+
+def test_another_worker_goes_on_with_the_file(bench: Bench, tmp_path: Path) -> None:
+    """What the first had not written yet, and the time until the second was there, is silence; all else is in place."""
+    path = tmp_path / "a.wav"
+    left, right = noise(200, 1), noise(200, 2)
+    began: list[float] = []
+    first = Recording("call", path, bench.disk, now=99.0, on_began=began.append)
+    talk(first, left[:60], right[:60])
+    bench.wait()
+    assert began == [100.0]
+    second = Recording("call", path, bench.disk, now=102.0, again=True, began=100.0, on_began=began.append)
+    for number in range(110, 200):
+        second.left.write(500_000 + number * 160, left[number], Codec.PCMA, 100 + number * 0.02)
+        second.right.write(number * 160, right[number], Codec.PCMU, 100 + number * 0.02)
+        if number % 25 == 24:
+            second.flush(100 + number * 0.02)
+    second.finish()
+    gap, recorded = bench.next(), bench.next()
+    assert isinstance(gap, RecordGap)
+    assert gap.reason == "the media worker died"
+    assert 0.5 <= gap.start_s <= 1.2
+    assert gap.start_s + gap.seconds == 2.0
+    assert isinstance(recorded, Recorded)
+    assert recorded.seconds == 4.0
+    assert recorded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert began == [100.0], "told by the first alone"
+    spoken, _ = read(path)
+    expected = decode(b"".join(left), Codec.PCMA)
+    lost = round(gap.start_s * 8000)
+    assert (spoken[:lost] == expected[:lost]).all()
+    assert not spoken[lost:16000].any()
+    assert (spoken[110 * 160 :] == expected[110 * 160 :]).all()
+
+
+def test_another_worker_finds_no_file(bench: Bench, tmp_path: Path) -> None:
+    """The first died before it had made one."""
+    path = tmp_path / "a.wav"
+    recording = Recording("call", path, bench.disk, now=100.0, again=True)
+    talk(recording, noise(30, 1), noise(30, 2))
+    recording.finish()
+    report = bench.next()
+    assert isinstance(report, Recorded)
+    assert (report.seconds, report.lost_ms) == (0.6, 0)

@@ -12,11 +12,11 @@ from siaga_pbx.media.sender import Sender
 
 
 def sender(packets: int) -> Sender:
-    made = Sender(lambda packet, target: len(packet), lambda n: b"\1" * n, lambda _: None)
+    made = Sender(lambda packet, target: len(packet), lambda n: b"\1" * n, lambda _: None, 0x01010101)
     made.aim(("192.0.2.1", 4000))
     made.hush()
     for number in range(packets):
-        made.tick(number * 0.02)
+        made.tick(1 + number * 0.02)
     return made
 
 
@@ -25,11 +25,11 @@ def test_a_sender_report() -> None:
     for sequence in (1, 2, 3, 5):
         receiver.take(sequence, sequence * 160, 0xCAFE, sequence * 0.02, True)
     ours = sender(10)
-    report = Reporter("me").report(ours, receiver, 1.18, 0.5)
+    report = Reporter("me").report(ours, receiver, 2.18, 0.5)
     first, kind, length, ssrc, seconds, fraction, stamp, packets, octets = struct.unpack_from("!BBHIIIIII", report)
     assert (first, kind, length, ssrc) == (0x81, 200, 12, 0x01010101)
     assert (seconds, fraction) == (2208988800, 1 << 31)
-    assert stamp == ours.timestamp + 8000  # the last packet went at 0.18 s
+    assert stamp == ours.timestamp + 8000  # the last packet went at 1.18 s
     assert (packets, octets) == (10, 1600)
     about, losses, highest, jitter, _, _ = struct.unpack_from("!IIIIII", report, 28)
     assert (about, losses >> 24, losses & 0xFFFFFF, highest, jitter) == (0xCAFE, 256 // 5, 1, 5, 0)

@@ -14,6 +14,8 @@ from siaga_pbx.media.sender import QUIET_S, Feed, Sender
 
 TARGET = ("192.0.2.1", 4000)
 SILENCE = b"\xd5" * 160
+ZERO = 0xFFFFF000 - 1000 * 8000 & 0xFFFFFFFF
+"""The timestamp at the zero of the clock: at the beginning of a `Line` it goes round soon."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,10 @@ class Line:
         self.sent: list[Sent] = []
         self.now = 1000.0
         self.paced = 0
-        start = iter((first * 7, 0xFFFFF000, first))
-        self.sender = Sender(self._sendto, lambda n: (next(start) % (1 << 8 * n)).to_bytes(n, "big"), self._on_paced)
+        start = iter((first * 7, first))
+        self.sender = Sender(
+            self._sendto, lambda n: (next(start) % (1 << 8 * n)).to_bytes(n, "big"), self._on_paced, timestamp=ZERO
+        )
         self.sender.aim(TARGET)
         self.source_sequence, self.source_timestamp = 100, 5000
 
@@ -288,7 +292,7 @@ def test_a_network_that_refuses_is_counted() -> None:
     def refuse(packet: bytes, target: tuple[str, int]) -> int:
         raise ConnectionRefusedError
 
-    sender = Sender(refuse, lambda n: bytes(n), lambda _: None)
+    sender = Sender(refuse, lambda n: bytes(n), lambda _: None, 0)
     sender.aim(TARGET)
     sender.hush()
     sender.tick(1.0)

@@ -75,9 +75,8 @@ def test_nothing_goes_to_who_holds_us() -> None:
 
 
 def test_which_re_offers_keep_the_source() -> None:
-    gate = SourceGate(TRUNK, 0.0)
-    assert gate.same_source(
+    assert TRUNK.same_source(
         Remote(host="192.0.2.10", port=4000, accept=TRUNK.accept, sending=False, telephone_event=96)
     )
-    assert not gate.same_source(Remote(host="192.0.2.10", port=4002, accept=TRUNK.accept))
-    assert not gate.same_source(Remote(host="192.0.2.11", port=4000, accept=TRUNK.accept))
+    assert not TRUNK.same_source(Remote(host="192.0.2.10", port=4002, accept=TRUNK.accept))
+    assert not TRUNK.same_source(Remote(host="192.0.2.11", port=4000, accept=TRUNK.accept))

@@ -1,0 +1,208 @@
+"""What the daemon tells a media worker: the commands of `protocol`, and the values they are made of. Pure."""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+MAX_ONCE = 32
+"""Prompts in one `Play`: more is a fault of the caller of `play`, not an announcement."""
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+OFFERED_EVENT = 101
+"""The payload number our own offers give telephone-events; far sides may send with it whatever number theirs is."""
+
+
+class Side(StrEnum):
+    """Who is at the far end. What a CALLER leg receives is the recording's left, what it is sent the right."""
+
+    CALLER = "caller"
+    SEAT = "seat"
+
+
+class Codec(IntEnum):
+    """G.711 in its two laws, by static RTP payload type (RFC 3551)."""
+
+    PCMU = 0
+    PCMA = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """The agreed far side of a leg, from its SDP, and whose packets are taken for its own.
+
+    Not `strict` (a trunk): any port of `host`; if nothing came from there for 2 s, the first source in `accept`.
+    `strict` (a seat) with no `accept`: `host` and `port` exactly. `strict` with `accept` (a seat behind NAT, whose SDP
+    names a private address): the first source in `accept`. Once a source is taken it is kept until another `host` or
+    `port` is connected; all others are dropped and counted.
+    """
+
+    host: str
+    port: int
+    codec: Codec = Codec.PCMA
+    payload_type: int | None = None
+    """The payload number agreed for `codec` if it is not the static one."""
+    telephone_event: int | None = None
+    """The payload number agreed for RFC 4733 events; None: none agreed."""
+    ptime_ms: int = 20
+    accept: tuple[Network, ...] = ()
+    strict: bool = False
+    sending: bool = True
+    """False while the far side holds us (SDP sendonly or inactive, or the address 0.0.0.0): nothing is sent to it."""
+
+    def same_source(self, other: "Remote") -> bool:
+        """Whether `other` has the same rule, so that the source found for this one stands."""
+        return (self.host, self.port, self.accept, self.strict) == (other.host, other.port, other.accept, other.strict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Bind `count` more port pairs on `address` and hold them: `Bound` for each, `BindFailed` for those that failed."""
+
+    address: str
+    count: int
+    type: Literal["bind"] = "bind"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Make the pair (`address`, `port`), bound already or free, a leg of a call. `OpenFailed` if it cannot be had."""
+
+    leg: str
+    call: str
+    side: Side
+    address: str
+    port: int
+    timestamp: int
+    """The RTP timestamp of what is sent to it at the zero of the machine's monotonic clock, so that another worker that
+    goes on with the leg goes on with its timestamps."""
+    type: Literal["open"] = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """The leg's far side; again after a re-INVITE."""
+
+    leg: str
+    remote: Remote
+    source: tuple[str, int] | None = None
+    """Where its packets were found to come from, by a worker that is no more: no other is taken."""
+    type: Literal["connect"] = "connect"
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """Send the prompts of `once`, then `loop` for ever (silence if there is none). `Played` when `once`, if
+    there is any, is through."""
+
+    leg: str
+    once: Annotated[tuple[str, ...], Field(max_length=MAX_ONCE)]
+    loop: Annotated[tuple[str, ...], Field(max_length=MAX_ONCE)] = ()
+    type: Literal["play"] = "play"
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """Each of two legs of one worker hears the other. A leg goes on hearing what it heard (its prompt cut to silence)
+    until the other's first packet."""
+
+    leg_a: str
+    leg_b: str
+    type: Literal["bridge"] = "bridge"
+
+
+@dataclass(frozen=True, slots=True)
+class Unbridge:
+    """Both legs of the bridge are sent silence from now on."""
+
+    leg: str
+    type: Literal["unbridge"] = "unbridge"
+
+
+@dataclass(frozen=True, slots=True)
+class RelayEvents:
+    """Whether the telephone-events this leg receives go to the leg it is bridged to (they are always read)."""
+
+    leg: str
+    on: bool
+    type: Literal["relay_events"] = "relay_events"
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """Send the leg its own audio back (test call)."""
+
+    leg: str
+    type: Literal["echo"] = "echo"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Record the call to a new file at `path` (absolute), from the next packet of its CALLER leg either way."""
+
+    call: str
+    path: str
+    began: float | None = None
+    """When it began, on the machine's monotonic clock, if another worker began it: told by `RecordBegan`."""
+    again: bool = False
+    """Go on with the file of a worker that is no more; between the two is silence."""
+    type: Literal["record"] = "record"
+
+
+@dataclass(frozen=True, slots=True)
+class StopRecord:
+    """End the recording now; it ends by itself with the call's last leg."""
+
+    call: str
+    type: Literal["stop_record"] = "stop_record"
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the leg. Its ports are held back for some seconds. `Closed` follows."""
+
+    leg: str
+    type: Literal["close"] = "close"
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """Answered by `State`."""
+
+    type: Literal["list"] = "list"
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Answered by `Pong` with the same number."""
+
+    number: int
+    type: Literal["ping"] = "ping"
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The daemon goes and wants no worker kept: end as soon as there is no leg."""
+
+    type: Literal["leave"] = "leave"
+
+
+Command: TypeAlias = (
+    Bind
+    | Open
+    | Connect
+    | Play
+    | Bridge
+    | Unbridge
+    | RelayEvents
+    | Echo
+    | Record
+    | StopRecord
+    | Close
+    | List
+    | Ping
+    | Leave
+)
