@@ -187,21 +187,34 @@ def dispatches(
 @app.command()
 def dispatch(
     call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="A live or ended call (see: calls).")],
-    category: Annotated[str, typer.Option("--category", metavar="ID", help="What it is for, such as fire.")],
-    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What happened.")] = "",
+    category: Annotated[str | None, typer.Option("--category", metavar="ID", help="What it is for, as fire.")] = None,
+    note: Annotated[str | None, typer.Option("--note", metavar="TEXT", help="What happened.")] = None,
     address: Annotated[str | None, typer.Option("--address", metavar="TEXT", help="Where.")] = None,
+    place: Annotated[
+        str | None, typer.Option("--place", metavar="LAT,LON[,M]", help="Where, in degrees, within M metres.")
+    ] = None,
     people: Annotated[int | None, typer.Option("--people", metavar="N", min=0, help="How many are affected.")] = None,
-    protected: Annotated[bool, typer.Option("--protected", help="Keep the informant's number from them.")] = False,
+    protected: Annotated[
+        bool | None, typer.Option("--protected", help="Keep the informant's number from them.")
+    ] = None,
+    update: Annotated[bool, typer.Option("--update", help="Tell those who are dispatched more.")] = False,
+    incident: Annotated[
+        str | None, typer.Option("--incident", metavar="ID", help="With --update: it is another call's incident.")
+    ] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Nobody is to go any more.")] = False,
+    agency: Annotated[str | None, typer.Option("--agency", metavar="ID", help="With --cancel: this one alone.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="With --cancel: why.")] = None,
     config: Config = None,
 ) -> int:
-    """Dispatch the agencies of a category.
+    """Dispatch the agencies of a category; or tell those who are dispatched more, or that nobody is to go.
 
     Exit code 0 once it is committed: from then on it is delivered, whatever fails.
     """
     from siaga_pbx.commands.dispatch import dispatch as send
 
-    order = {"category": category, "note": note, "address": address, "people": people, "protected": protected}
-    return send(config, call_id, order)
+    asked = {"category": category, "note": note, "address": address, "place": place, "people": people}
+    asked |= {"protected": protected, "incident": incident, "agency": agency, "reason": reason}
+    return send(config, call_id, asked, update=update, cancel=cancel)
 
 
 @app.command()
@@ -226,6 +239,20 @@ def mqtt_acl(config: Config = None) -> int:
     from siaga_pbx.commands import broker
 
     return broker.mqtt_acl(config)
+
+
+@app.command()
+def trace(
+    call_id: Annotated[str, typer.Argument(metavar="CALL_ID")],
+    config: Config = None,
+    to: Annotated[Path | None, typer.Option("--pcap", metavar="FILE", help="Write them for Wireshark instead.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="The messages too, below the ladder.")] = False,
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="With telephone numbers and digests' proofs.")] = False,
+) -> int:
+    """Show the SIP of a recent call, all its legs, as a ladder."""
+    from siaga_pbx.commands import trace
+
+    return trace.trace(config, call_id, to, full, unmasked)
 
 
 @app.command()

@@ -9,12 +9,22 @@ from siaga_pbx.build import Parts
 from siaga_pbx.call import events as told
 from siaga_pbx.call.commands import SeatState
 from siaga_pbx.call.view import QueueView
-from siaga_pbx.dispatch.order import NoAgency, Order, OrderRefused, UnknownCall, UnknownCategory
+from siaga_pbx.dispatch import order as orders
+from siaga_pbx.dispatch.order import OrderRefused
 from siaga_pbx.legs import Caller, Role
+from siaga_pbx.ordering import place_order
 from siaga_pbx.records.changes import Event, Upsert
 from siaga_pbx.records.errors import RecordsError
 from siaga_pbx.records.times import utc_text
 from siaga_pbx.web import centre as web
+
+_CAUSES: dict[type[OrderRefused], web.Cause] = {
+    orders.UnknownCall: web.Cause.UNKNOWN,
+    orders.NoIncident: web.Cause.UNKNOWN,
+    orders.WhichIncident: web.Cause.CONFLICT,
+    orders.UnknownCategory: web.Cause.INVALID,
+    orders.NoAgency: web.Cause.INVALID,
+}
 
 
 class View:
@@ -79,14 +89,20 @@ class View:
         return web.Reloaded(restart=await self._reload())
 
     async def dispatch(self, order: web.DispatchOrder) -> web.DispatchReceipt:
-        asked = Order(order.call_id, order.category, order.note, order.address, order.people, protected=order.protected)
+        return await self._order(order.call_id, order)
+
+    async def update_dispatches(self, call_id: str, update: web.UpdateRequest) -> web.DispatchReceipt:
+        return await self._order(call_id, update)
+
+    async def cancel_dispatches(self, call_id: str, cancel: web.CancelRequest) -> web.DispatchReceipt:
+        return await self._order(call_id, cancel)
+
+    async def _order(self, call_id: str, asked: web.DispatchAsked) -> web.DispatchReceipt:
         try:
-            receipt = await self._parts.dispatcher.dispatch(asked)
-        except UnknownCall as error:
-            raise web.Refused(web.Cause.UNKNOWN, str(error)) from error
-        except (UnknownCategory, NoAgency) as error:
-            raise web.Refused(web.Cause.INVALID, str(error)) from error
-        except (OrderRefused, RecordsError) as error:
+            receipt = await place_order(self._parts.dispatcher, call_id, asked)
+        except OrderRefused as error:
+            raise web.Refused(_CAUSES[type(error)], str(error)) from error
+        except RecordsError as error:
             raise web.Refused(web.Cause.UNAVAILABLE, str(error)) from error
         return web.DispatchReceipt(incident_id=receipt.incident_id, dispatch_ids=receipt.dispatch_ids)
 

@@ -8,6 +8,7 @@ from siaga_pbx.web.centre import (
     AgencyStatus,
     AlarmStatus,
     CallState,
+    CancelRequest,
     CategoryStatus,
     Cause,
     CentreState,
@@ -22,6 +23,7 @@ from siaga_pbx.web.centre import (
     SeatStatus,
     Status,
     TrunkStatus,
+    UpdateRequest,
 )
 from siaga_pbx.web.records import Row
 
@@ -90,6 +92,7 @@ class ACentre:
     conditions: Sequence[Check] = (Check(name="sip", ok=True), Check(name="media", ok=True))
     known_calls: frozenset[str] = frozenset({"c1", "c2"})
     orders: list[DispatchOrder] = field(default_factory=list)
+    changes: list[UpdateRequest | CancelRequest] = field(default_factory=list)
     dismissed: list[tuple[str, str]] = field(default_factory=list)
     reload_error: str | None = None
 
@@ -110,6 +113,20 @@ class ACentre:
         if order.category not in {category.id for category in self.state.categories}:
             raise Refused(Cause.INVALID, f"no category {order.category}; there are fire, health")
         self.orders.append(order)
+        return DispatchReceipt(incident_id="i1", dispatch_ids=("d1", "d2"))
+
+    async def update_dispatches(self, call_id: str, update: UpdateRequest) -> DispatchReceipt:
+        return self._changed(call_id, update)
+
+    async def cancel_dispatches(self, call_id: str, cancel: CancelRequest) -> DispatchReceipt:
+        return self._changed(call_id, cancel)
+
+    def _changed(self, call_id: str, asked: UpdateRequest | CancelRequest) -> DispatchReceipt:
+        if call_id not in self.known_calls:
+            raise Refused(Cause.UNKNOWN, f"no call {call_id} is on record")
+        if asked.category is None:
+            raise Refused(Cause.CONFLICT, f"call {call_id} has several open incidents: name the category")
+        self.changes.append(asked)
         return DispatchReceipt(incident_id="i1", dispatch_ids=("d1", "d2"))
 
     def pause_seat(self, seat_id: str, reason: str | None) -> None:

@@ -5,11 +5,13 @@ from datetime import timedelta
 
 from siaga_pbx.dispatch.followup import LIFETIME_S
 from siaga_pbx.dispatch.message import Callback, Dispatch, Kind, Location, Purpose
+from siaga_pbx.dispatch.order import MANUAL, Report
 from siaga_pbx.records.reader import Record
 from siaga_pbx.records.times import normalise, parse_utc
 
 NOTE_LIMIT = 2000
 ADDRESS_LIMIT = 500
+METHOD_LIMIT = 64
 _MOST_URGENT, _LEAST_URGENT = 0, 9
 
 
@@ -28,8 +30,11 @@ class Heading:
     centre: str
 
 
-def compose(heading: Heading, call: Record, incident: Record) -> Dispatch:
-    """The message. `call` and `incident` are their rows; the caller's number is left out when it is protected."""
+def compose(heading: Heading, call: Record, incident: Record, reason: str = "") -> Dispatch:
+    """The message. `call` and `incident` are their rows; the caller's number is left out when it is protected.
+
+    `reason`: why nobody is to go any more, which says more then than what happened.
+    """
     protected = bool(incident["protected"])
     return Dispatch(
         schema=1,
@@ -45,7 +50,7 @@ def compose(heading: Heading, call: Record, incident: Record) -> Dispatch:
         priority=_priority(call["priority"]),
         category=str(incident["category"]),
         agency=heading.agency,
-        location=_location(call, incident),
+        location=_location(incident),
         callback=Callback(
             number=None if protected else _text(call["caller_number"], 64),
             callable=bool(call["callable"]),
@@ -53,7 +58,8 @@ def compose(heading: Heading, call: Record, incident: Record) -> Dispatch:
         ),
         protected=protected,
         people=_count(incident["people"]),
-        note=_text(incident["note"], NOTE_LIMIT) or "",
+        callers=_count(incident["callers"]) or 1,
+        note=_text(reason or incident["note"], NOTE_LIMIT) or "",
         seat=_text(heading.seat, 64),
         centre=heading.centre,
     )
@@ -76,11 +82,47 @@ def clean(text: str | None, limit: int) -> str | None:
     return None if text is None else text.encode("utf-8", "replace").decode()[:limit]
 
 
-def _location(call: Record, incident: Record) -> Location | None:
+def told_by(report: Report) -> Record:
+    """The columns of the incident that a report fills; what it leaves out stays as it was."""
+    told: Record = {}
+    if report.note:
+        told["note"] = clean(report.note, NOTE_LIMIT)
+    if report.address:
+        told["address"] = clean(report.address, ADDRESS_LIMIT)
+    if report.people is not None:
+        told["people"] = report.people
+    if report.protected:
+        told["protected"] = True
+    return told
+
+
+def improved(report: Report, incident: Record, call: Record) -> Record:
+    """The columns of a better location: the one that the report gives, or else the call's, if it is better.
+
+    A person's word stands until another person corrects it. The incident's own call may be located anew; another
+    caller's place counts if it is known more exactly.
+    """
+    if report.place is not None:
+        place = report.place
+        return _place(place.lat, place.lon, place.radius_m, clean(place.method, METHOD_LIMIT))
+    if call["lat"] is None or call["lon"] is None or incident["location_method"] == MANUAL:
+        return {}
+    old, new = _number(incident["radius_m"]), _number(call["radius_m"])
+    closer = incident["lat"] is None or (new is not None and (old is None or new < old))
+    if not closer and call["id"] != incident["call_id"]:
+        return {}
+    return _place(call["lat"], call["lon"], call["radius_m"], call["location_method"])
+
+
+def _place(lat: object, lon: object, radius_m: object, method: object) -> Record:
+    return {"lat": lat, "lon": lon, "radius_m": radius_m, "location_method": method}
+
+
+def _location(incident: Record) -> Location | None:
     lat, lon, address = _number(incident["lat"]), _number(incident["lon"]), _text(incident["address"], ADDRESS_LIMIT)
     if lat is None or lon is None:
         return None if address is None else Location(address=address)
-    radius, method = _number(call["radius_m"]), _text(call["location_method"], 64)
+    radius, method = _number(incident["radius_m"]), _text(incident["location_method"], METHOD_LIMIT)
     return Location(lat=lat, lon=lon, radius_m=radius, method=method, address=address)
 
 

@@ -1,7 +1,7 @@
 """Orders become dispatches that are durable before they are confirmed, and followed until a person has accepted."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -14,9 +14,10 @@ from siaga_pbx.dispatch.followup import Plan
 from siaga_pbx.dispatch.hooks import Hooks
 from siaga_pbx.dispatch.intake import Intake
 from siaga_pbx.dispatch.ladder import Engage
+from siaga_pbx.dispatch.lookup import Lookup
 from siaga_pbx.dispatch.message import Ack, PayloadError, Presence, Status
 from siaga_pbx.dispatch.mqtt import Bus, BusSettings
-from siaga_pbx.dispatch.order import Order, Receipt
+from siaga_pbx.dispatch.order import Cancel, Order, Receipt, Update
 from siaga_pbx.dispatch.outbox import Outbox
 from siaga_pbx.dispatch.ports import Clock
 from siaga_pbx.dispatch.quarantine import Quarantine, Quarantined
@@ -48,7 +49,7 @@ class Dispatcher:
         self._bus = Bus(self._bus_settings, self._status, self._on_message, self._on_connection)
         self._outbox = Outbox(store, clock, self._hooks, self._bus.publish, lambda: self._topics, self._engage)
         self._resume = Resume(reader, clock, self._plan)
-        self._intake = Intake(store, reader, clock, self._resume, self._outbox)
+        self._intake = Intake(store, clock, Lookup(store, reader, self._resume, self._outbox), self._outbox)
         self._embedded: Embedded | None = None
         self._resuming: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -60,6 +61,7 @@ class Dispatcher:
         Raises BrokerMissing (or BrokerError) when the broker is "embedded" and cannot be run.
         """
         await self._embed()
+        self._outbox.open()
         self._resuming = asyncio.create_task(self._resume_all(), name="resume dispatches")
 
     async def close(self) -> None:
@@ -95,11 +97,17 @@ class Dispatcher:
         A second order for the same call and category is an update. Raises OrderRefused (UnknownCall, UnknownCategory,
         NoAgency) or StoreUnavailable; then nothing was written.
         """
-        # Whoever asks may go away (a closed HTTP connection); what has begun to be committed must be followed even so.
-        task = asyncio.create_task(self._dispatch(order), name="dispatch")
-        self._orders.add(task)
-        task.add_done_callback(self._orders.discard)
-        return await asyncio.shield(task)
+        return await self._take(lambda: self._intake.take(order, self._config))
+
+    async def update(self, update: Update) -> Receipt:
+        """Tells those who are dispatched more, by the next sequence of each. Durable and refused as `dispatch`
+        (UnknownCall, NoIncident, WhichIncident).
+        """
+        return await self._take(lambda: self._intake.update(update, self._config))
+
+    async def cancel(self, cancel: Cancel) -> Receipt:
+        """Tells them that nobody is to go, by the next sequence of each. Durable and refused as `update` (NoAgency)."""
+        return await self._take(lambda: self._intake.cancel(cancel, self._config))
 
     @property
     def connected(self) -> bool:
@@ -157,9 +165,16 @@ class Dispatcher:
 
     # --- orders -------------------------------------------------------------------------------------------------------
 
-    async def _dispatch(self, order: Order) -> Receipt:
+    async def _take(self, act: Callable[[], Awaitable[Receipt]]) -> Receipt:
+        """Whoever asks may go away (a closed HTTP connection); what has begun to be committed is followed even so."""
+        task = asyncio.create_task(self._in_turn(act), name="order")
+        self._orders.add(task)
+        task.add_done_callback(self._orders.discard)
+        return await asyncio.shield(task)
+
+    async def _in_turn(self, act: Callable[[], Awaitable[Receipt]]) -> Receipt:
         async with self._one_at_a_time:
-            return await self._intake.take(order, self._config)
+            return await act()
 
     async def _engage(self, followed: Followed, engage: Engage) -> None:
         """A step of a ladder: repeated until the database takes it."""

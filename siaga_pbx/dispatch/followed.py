@@ -4,13 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from siaga_pbx.config import Agency
+from siaga_pbx.dispatch.compose import later
 from siaga_pbx.dispatch.followup import FollowUp, Past, Plan
 from siaga_pbx.dispatch.ladder import (
-    CLOSED,
     LADDER,
+    Alarm,
     Delivered,
     Escalated,
     GivenUp,
+    Lowered,
     Moved,
     Noted,
     Output,
@@ -18,25 +20,30 @@ from siaga_pbx.dispatch.ladder import (
     Raised,
     State,
 )
-from siaga_pbx.dispatch.message import Dispatch
+from siaga_pbx.dispatch.message import Dispatch, Kind
 from siaga_pbx.records.changes import Change, Delete, Event, Insert, Update, Upsert
 from siaga_pbx.records.reader import Record
 from siaga_pbx.records.times import parse_utc
 
-# The ladder's states and the columns that keep their times; en route has its event only.
+# The ladder's states and the columns that keep their times.
 TIME_COLUMNS = {
     State.PUBLISHED: "published_at",
     State.RECEIVED: "received_at",
     State.ACCEPTED: "accepted_at",
+    State.EN_ROUTE: "en_route_at",
     State.ON_SCENE: "arrived_at",
     State.CLEARED: "cleared_at",
 }
 
 # Kinds of events that a restart reads back.
 BEGUN_ANEW = "begun_anew"
+CANCEL_ORDERED = "cancel_ordered"
 ENGAGED = "engaged"
 RELIEVED = "relieved"
 ESCALATED = "escalated"
+_OVER = "_over"  # behind an alarm's name: it stands no more
+
+_ALARMS = {str(alarm): alarm for alarm in Alarm}
 
 # An agency that is no longer configured is followed like any other.
 _NO_AGENCY = Agency(id="unknown")
@@ -67,7 +74,7 @@ def plan_of(agency: Agency | None) -> Plan:
     return Plan(agency.accept_within_s, agency.arrive_within_s, agency.escalate)
 
 
-def first_rows(message: Dispatch) -> list[Change]:
+def first_rows(message: Dispatch, plan: Plan) -> list[Change]:
     """A new dispatch and its entry in the outbox."""
     text, at = message.encode().decode(), message.sent_at
     row: Record = {
@@ -80,23 +87,33 @@ def first_rows(message: Dispatch) -> list[Change]:
         "created_at": at,
         "next_attempt_at": at,
         "attempts": 0,
-    }
+    } | _deadlines(message, plan)
     data = {"agency": message.agency, "sequence": message.sequence}
     ordered = Event(at, "dispatch", message.dispatch_id, message.call_id, "ordered", data)
     return [Insert("dispatch", row), _outbox_row(message, text), ordered]
 
 
-def next_rows(followed: Followed, message: Dispatch) -> list[Change]:
-    """A new sequence of a dispatch, which begins anew if it was closed."""
+def next_rows(followed: Followed, message: Dispatch, reason: str = "") -> list[Change]:
+    """A new sequence of a dispatch: an alert begins it anew, a cancellation (for that `reason`) ends it."""
     text = message.encode().decode()
     row: Record = {"sequence": message.sequence, "message": text, "next_attempt_at": message.sent_at}
-    data = {"sequence": message.sequence}
-    anew = followed.followup.state in CLOSED
-    if anew:
-        row |= {"state": str(State.PENDING)}
-        row |= dict.fromkeys(TIME_COLUMNS.values())
-    event = event_of(followed, message.sent_at, BEGUN_ANEW if anew else "updated", data)
+    data: Record = {"sequence": message.sequence}
+    kind = "updated"
+    match message.type:
+        case Kind.ALERT:
+            kind = BEGUN_ANEW
+            row |= {"state": str(State.PENDING), "rejected_at": None, "reason": None}
+            row |= dict.fromkeys(TIME_COLUMNS.values()) | _deadlines(message, followed.followup.plan)
+        case Kind.CANCEL:
+            kind = CANCEL_ORDERED
+            row |= {"state": str(State.CANCELLED), "reason": reason or None}
+            data |= {"reason": reason}
+    event = event_of(followed, message.sent_at, kind, data)
     return [Update("dispatch", followed.id, row), _outbox_row(message, text), event]
+
+
+def _deadlines(message: Dispatch, plan: Plan) -> Record:
+    return {"accept_by": message.accept_by, "arrive_by": later(message.sent_at, plan.arrive_within_s)}
 
 
 def _outbox_row(message: Dispatch, text: str) -> Change:
@@ -127,6 +144,10 @@ def changes_of(
         match output:
             case Moved(old, new, reached):
                 row |= {"state": str(new)} | {TIME_COLUMNS[s]: utc for s in reached if s in TIME_COLUMNS}
+                if new is State.REJECTED:
+                    row |= {"rejected_at": utc, "reason": told.get("reason")}
+                elif old is State.REJECTED and new in LADDER:  # they have thought better of it
+                    row |= {"rejected_at": None, "reason": None}
                 events.append(event_of(followed, utc, str(new), told | {"from": str(old)}))
             case Publish():
                 followed.attempts += 1
@@ -139,6 +160,8 @@ def changes_of(
                 events.append(escalated(followed, utc, output))
             case Raised(alarm, detail):
                 events.append(event_of(followed, utc, str(alarm), told | {"detail": detail}))
+            case Lowered(alarm):
+                events.append(event_of(followed, utc, f"{alarm}{_OVER}", {}))
             case Noted(kind, detail):
                 events.append(event_of(followed, utc, kind, told | {"detail": detail}))
             case _:
@@ -165,16 +188,24 @@ def past_of(row: Record, outbox: Record | None, events: Iterable[Record], now: f
         return now - max(0.0, age_s)
 
     ordered_at, round_, steps, step_at, relieved = at(row["created_at"]), 1, 0, None, False
+    alarms: dict[Alarm, str] = {}
     for event in events:
         data = event["data"] if isinstance(event["data"], dict) else {}
         match event["kind"]:
             case "begun_anew":
                 ordered_at, steps, step_at, relieved = at(event["at"]), 0, None, False
                 round_ = int(data.get("sequence", 1))
+                alarms.clear()
+            case "cancel_ordered":
+                alarms.clear()
             case "escalated":
                 steps, step_at = steps + 1, at(event["at"])
             case "relieved":
                 relieved = True
+            case kind if (alarm := _ALARMS.get(str(kind))) is not None:
+                alarms[alarm] = str(data.get("detail", ""))
+            case kind if (alarm := _ALARMS.get(str(kind).removesuffix(_OVER))) is not None:
+                alarms.pop(alarm, None)
     reached = {state for state, column in TIME_COLUMNS.items() if row[column] is not None}
     state = State(str(row["state"]))
     if state in LADDER:
@@ -190,4 +221,5 @@ def past_of(row: Record, outbox: Record | None, events: Iterable[Record], now: f
         steps_taken=steps,
         step_at=step_at,
         relieved=relieved,
+        alarms=alarms,
     )

@@ -9,7 +9,8 @@ Every input returns the outputs to carry out, in order; then ask `next_deadline`
 by `published` or `unpublished`; until then none follows.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from siaga_pbx.dispatch.ladder import (
     CLOSED,
@@ -40,6 +41,8 @@ RETRY_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0)
 LIFETIME_S = 86_400.0
 """A dispatch that nobody received for a day is given up: it has failed, and its alarm stands."""
 
+CALL_S = 150.0
+"""How long a voice call may take, from its first ring to the last word. The next step waits for it, but no longer."""
 
 _UNACCEPTED = (State.PENDING, State.PUBLISHED, State.RECEIVED, State.REJECTED)
 _UNDER_WAY = (State.ACCEPTED, State.EN_ROUTE)
@@ -68,6 +71,7 @@ class Past:
 
     `sequence_at`: when the latest sequence was made. `round`: the sequence that the latest order began anew with.
     `steps_taken`, `step_at`: how many steps of the ladder were taken in this round, and the last of them when.
+    `alarms`: those it stood in, with their details.
     """
 
     ordered_at: float
@@ -80,6 +84,7 @@ class Past:
     steps_taken: int = 0
     step_at: float | None = None
     relieved: bool = False
+    alarms: Mapping[Alarm, str] = field(default_factory=dict)
 
 
 class FollowUp:
@@ -95,12 +100,13 @@ class FollowUp:
         self.sequence = past.sequence
         self.delivered = past.delivered
         self.relieved_by_other = past.relieved
-        self.alarms: dict[Alarm, str] = {}
+        self.alarms = dict(past.alarms)
         self._round = past.round
         self._reached = set(past.reached)
         self.ordered_at, self.sequence_at = past.ordered_at, past.sequence_at
         self._step, self._step_at = past.steps_taken, past.step_at
         self._escalate_at: float | None = None
+        self._calling: str | None = None
         self.publish_at: float | None = None
         self._in_flight = False
         self._again = False  # publish once more as soon as nothing is in flight
@@ -126,6 +132,16 @@ class FollowUp:
         done = self.state in (State.CLEARED, State.CANCELLED, State.FAILED)
         return not self.wanted and (done or (self.relieved_by_other and not self.taken))
 
+    @property
+    def escalates(self) -> bool:
+        """Whether the ladder still has something to wait for: somebody's word, or somebody on scene."""
+        return not self.relieved_by_other and self.state in (*_UNACCEPTED, *_UNDER_WAY)
+
+    @property
+    def calling(self) -> str | None:
+        """Whom a voice call is under way to. What was a `Call` and is no more is to be hung up."""
+        return self._calling if self.escalates else None
+
     def next_deadline(self) -> float | None:
         """When to call `handle_timer`."""
         return min(
@@ -149,10 +165,6 @@ class FollowUp:
         self._await_person(now)
         if self._step_at is not None and self._escalate_at is not None:
             self._escalate_at = max(self._escalate_at, self._step_at + self.plan.accept_within_s)
-        if "alarm" in self.plan.steps[: self._step] and self.state in _UNACCEPTED and self._escalates():
-            outputs += self._raise(Alarm.UNANSWERED, self._missed())
-        if self.state is State.FAILED:
-            outputs += self._raise(Alarm.FAILED, f"sequence {self.sequence} was not received")
         return outputs
 
     # --- the bus ------------------------------------------------------------------------------------------------------
@@ -226,6 +238,7 @@ class FollowUp:
         """
         self._raise_sequence(now)
         outputs: list[Output] = self._lower(Alarm.FAILED)
+        self._calling = None if anew else self._calling
         if anew and self.state in CLOSED:
             outputs += self._lower(*Alarm)
             outputs.append(Moved(self.state, State.PENDING, ()))
@@ -243,10 +256,18 @@ class FollowUp:
         self._await_person(now)
         return outputs + self._lower(*Alarm) + self._publish()
 
+    def spoken(self, now: float) -> list[Output]:
+        """The people whom `calling` names have heard it and accept. Their machine may still have to receive it."""
+        self._calling = None
+        return self._move(State.ACCEPTED) + self._progressed(now) if self.state in _UNACCEPTED else []
+
     def not_carried_out(self, step: str, reason: str, now: float) -> list[Output]:
         """A `Call` or `Engage` came to nothing: an alarm, and the next step at once."""
-        outputs = self._raise(Alarm.STEP_FAILED, f"{step}: {reason}")
-        return outputs + (self._escalate(f"{step} was not carried out", now) if self._escalates() else [])
+        wanted = self.escalates and (self._calling is not None or not step.startswith("call:"))
+        self._calling = None
+        if not wanted:  # it was overtaken
+            return []
+        return self._raise(Alarm.STEP_FAILED, f"{step}: {reason}") + self._escalate(f"{step}: {reason}", now)
 
     # --- delivery -----------------------------------------------------------------------------------------------------
 
@@ -300,6 +321,7 @@ class FollowUp:
         self._await_person(now)
         if self.state in _UNACCEPTED:
             return []
+        self._calling = None
         outputs = self._lower(Alarm.UNANSWERED, Alarm.STEP_FAILED)
         return outputs if self.state in _UNDER_WAY else outputs + self._lower(Alarm.WITHDRAWN)
 
@@ -312,15 +334,12 @@ class FollowUp:
             self._step += 1
         return outputs + self._escalate(cause, now)
 
-    def _escalates(self) -> bool:
-        return not self.relieved_by_other and self.state in (*_UNACCEPTED, *_UNDER_WAY)
-
     def _missed(self) -> str:
         return "not on scene in time" if self.state in _UNDER_WAY else "not accepted in time"
 
     def _await_person(self, now: float) -> None:
         """Sets the deadline that the state owns."""
-        if not self._escalates():
+        if not self.escalates:
             self._escalate_at = None
         elif self.state in _UNDER_WAY:
             arrival = self.ordered_at + self.plan.arrive_within_s
@@ -330,13 +349,13 @@ class FollowUp:
 
     def _escalate(self, cause: str, now: float) -> list[Output]:
         """Takes the next step; past the last one, the alarm is all that is left."""
-        steps = self.plan.steps
+        steps, self._calling = self.plan.steps, None
         if self._step >= len(steps):
             self._escalate_at = None
             return self._raise(Alarm.UNANSWERED, cause)
         step = steps[self._step]
         self._step += 1
-        more = self._step < len(steps) and self._escalates()
+        more = self._step < len(steps) and self.escalates
         self._escalate_at = now + self.plan.accept_within_s if more else None
         taken = Escalated(step, cause)
         kind, _, target = step.partition(":")
@@ -346,6 +365,9 @@ class FollowUp:
             case "agency":
                 return [Engage(target, cause)]
             case "call":
+                self._calling = target
+                if self._escalate_at is not None:
+                    self._escalate_at = now + max(self.plan.accept_within_s, CALL_S)
                 return [taken, Call(target)]
             case _:
                 return [taken, *self._raise(Alarm.UNANSWERED, cause)]

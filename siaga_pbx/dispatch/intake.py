@@ -1,48 +1,105 @@
 """An order becomes rows: incident, dispatches and outbox, committed as one, and followed from there on."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from siaga_pbx.config import Config
-from siaga_pbx.dispatch.compose import ADDRESS_LIMIT, NOTE_LIMIT, Heading, clean, compose, later, passed_on
+from siaga_pbx.dispatch.compose import Heading, compose, improved, later, passed_on, told_by
 from siaga_pbx.dispatch.followed import ENGAGED, Followed, escalated, event_of, first_rows, next_rows, plan_of
 from siaga_pbx.dispatch.followup import FollowUp, Past
-from siaga_pbx.dispatch.ladder import CLOSED, Engage, Escalated
-from siaga_pbx.dispatch.message import Dispatch, Kind
-from siaga_pbx.dispatch.order import NoAgency, Order, Receipt, UnknownCall, UnknownCategory
+from siaga_pbx.dispatch.ladder import CLOSED, Engage, Escalated, State
+from siaga_pbx.dispatch.lookup import JOINED, Lookup
+from siaga_pbx.dispatch.message import Dispatch, Kind, Purpose
+from siaga_pbx.dispatch.order import Cancel, NoAgency, NoIncident, Order, Receipt, UnknownCategory, Update
 from siaga_pbx.dispatch.outbox import Incident, Outbox
 from siaga_pbx.dispatch.ports import Clock
-from siaga_pbx.dispatch.resume import Resume
-from siaga_pbx.records.changes import Change, Event, Insert, Update
+from siaga_pbx.records import changes as record
+from siaga_pbx.records.changes import Change, Event, Insert
 from siaga_pbx.records.errors import ChangeRefused, StoreUnavailable
 from siaga_pbx.records.ids import new_id
-from siaga_pbx.records.reader import Reader, Record
+from siaga_pbx.records.reader import Record
 from siaga_pbx.records.store import Store
 
 
 class Intake:
-    """Takes one order at a time: the caller sees to that."""
+    """Takes one order at a time: the caller sees to that. What is refused (OrderRefused, StoreUnavailable) has left
+    nothing behind.
+    """
 
-    def __init__(self, store: Store, reader: Reader, clock: Clock, resume: Resume, outbox: Outbox) -> None:
-        self._store, self._reader, self._clock = store, reader, clock
-        self._resume, self._outbox = resume, outbox
+    def __init__(self, store: Store, clock: Clock, lookup: Lookup, outbox: Outbox) -> None:
+        self._store, self._clock, self._lookup, self._outbox = store, clock, lookup, outbox
 
     async def take(self, order: Order, config: Config) -> Receipt:
-        """Commits the order. Raises OrderRefused, StoreUnavailable; then nothing was written."""
+        """Dispatches the agencies of a category, or tells them more."""
         agencies = _agencies_for(order, config)
-        call, incidents = await self._look_up(order.call_id)
-        incident = await self._open_incident(order, incidents)
+        call = await self._lookup.call(order.call_id)
+        incident = await self._lookup.ordered(order.call_id, order.category)
         if incident is None:
             return await self._begin(order, config, call, agencies)
-        return await self._update(order, config, call, incident, agencies)
+        told = told_by(order) | improved(order, incident.row, call)
+        concerned = [
+            followed
+            for followed in incident.dispatches.values()
+            if followed.agency in agencies or followed.followup.state not in CLOSED
+        ]
+        known = {followed.agency for followed in incident.dispatches.values()}
+        draft = _Draft(self._clock.utc(), config, call, incident.row | told, order.seat, order.purpose)
+        nexts = {f.id: draft.next(f, Kind.ALERT if f.followup.state in CLOSED else Kind.UPDATE) for f in concerned}
+        firsts = [draft.first(agency) for agency in agencies if agency not in known]
+        event = draft.event(order.call_id, "incident_updated", told)
+        return await self._send(incident, told, [event], nexts, firsts, config)
+
+    async def update(self, update: Update, config: Config) -> Receipt:
+        """Tells those who are dispatched more. Raises NoIncident when there is nobody to tell."""
+        call = await self._lookup.call(update.call_id)
+        if update.incident_id is not None:
+            incident = await self._lookup.named(update.incident_id)
+        else:
+            incident = await self._lookup.concerned(update.call_id, update.category)
+        told = told_by(update) | improved(update, incident.row, call)
+        events = []
+        joins = not await self._lookup.has_joined(update.call_id, incident)
+        if joins:
+            told["callers"] = _count(incident.row["callers"]) + 1
+            call = await self._lookup.call(str(incident.row["call_id"]))
+        concerned = [f for f in incident.dispatches.values() if f.followup.state not in CLOSED]
+        if not concerned:
+            raise NoIncident(f"nobody is dispatched to incident {incident.id} any more: order anew")
+        purpose = concerned[0].message.status
+        draft = _Draft(self._clock.utc(), config, call, incident.row | told, update.seat, purpose)
+        if joins:
+            events.append(draft.event(update.call_id, JOINED, {}))
+        events.append(draft.event(str(incident.row["call_id"]), "incident_updated", told | {"by": update.call_id}))
+        nexts = {followed.id: draft.next(followed, Kind.UPDATE) for followed in concerned}
+        return await self._send(incident, told, events, nexts, [], config)
+
+    async def cancel(self, cancel: Cancel, config: Config) -> Receipt:
+        """Tells them that nobody is to go. Raises NoAgency when the one that is named was not dispatched."""
+        await self._lookup.call(cancel.call_id)
+        incident = await self._lookup.concerned(cancel.call_id, cancel.category)
+        call = await self._lookup.call(str(incident.row["call_id"]))
+        concerned = [
+            followed
+            for followed in incident.dispatches.values()
+            if cancel.agency in (None, followed.agency)
+            and followed.followup.state not in (State.CLEARED, State.CANCELLED)
+        ]
+        if not concerned:
+            raise NoAgency(f"incident {incident.id}: {cancel.agency or 'nobody'} is not dispatched to it")
+        purpose = concerned[0].message.status
+        draft = _Draft(self._clock.utc(), config, call, incident.row, cancel.seat, purpose, cancel.reason)
+        nexts = {followed.id: draft.next(followed, Kind.CANCEL) for followed in concerned}
+        data: Record = {"agencies": [followed.agency for followed in concerned], "reason": cancel.reason}
+        event = draft.event(cancel.call_id, "incident_cancelled", data)
+        return await self._send(incident, {}, [event], nexts, [], config, cancel.reason)
 
     async def engage(self, followed: Followed, engage: Engage, config: Config) -> None:
         """Dispatches another agency in the stead of one that did not answer. Raises StoreUnavailable."""
         utc, step = self._clock.utc(), Escalated(f"agency:{engage.agency}", engage.cause)
         incident = self._outbox.incident(followed.message.incident_id)
         agency = config.agency(engage.agency)
-        if incident is None or agency is None:
-            reason = "the incident is closed" if incident is None else "no such agency is configured"
+        if incident is None or agency is None or not followed.followup.escalates:
+            reason = "no such agency is configured" if agency is None else "nobody waits for it any more"
             self._store.write([escalated(followed, utc, Escalated(step.step, step.cause, skipped=reason))])
             self._outbox.not_carried_out(followed, step.step, reason)
             return
@@ -55,12 +112,12 @@ class Intake:
             return
         message = passed_on(followed.message, new_id(), agency.id, utc, later(utc, agency.accept_within_s))
         engaged = event_of(followed, utc, ENGAGED, {"agency": agency.id, "dispatch_id": message.dispatch_id})
-        await self._commit([escalated(followed, utc, step), *first_rows(message), engaged])
+        await self._commit([escalated(followed, utc, step), *first_rows(message, plan_of(agency)), engaged])
         fresh = self._fresh(message, config)
         fresh.relieves.add(followed.id)
         self._outbox.follow(incident, fresh)
 
-    # --- the two kinds of order ---------------------------------------------------------------------------------------
+    # --- rows ---------------------------------------------------------------------------------------------------------
 
     async def _begin(self, order: Order, config: Config, call: Record, agencies: Sequence[str]) -> Receipt:
         utc = self._clock.utc()
@@ -68,82 +125,49 @@ class Intake:
             "id": new_id(),
             "call_id": order.call_id,
             "category": order.category,
-            "lat": call["lat"],
-            "lon": call["lon"],
-            "note": None,
-            "address": None,
-            "people": None,
+            **dict.fromkeys(("note", "address", "people", "lat", "lon", "radius_m", "location_method", "closed_at")),
             "protected": False,
+            "callers": 1,
             "opened_at": utc,
-            "closed_at": None,
             "status": "open",
         }
-        row |= _told(order)
-        messages = [self._first_message(order, config, call, row, agency, utc) for agency in agencies]
-        opened = Event(utc, "call", order.call_id, order.call_id, "incident_opened", _summary(order, row))
-        await self._commit([Insert("incident", row), opened, *(c for m in messages for c in first_rows(m))])
-        incident = Incident(row)
-        self._outbox.follow(incident, *(self._fresh(message, config) for message in messages))
-        return Receipt(incident.id, tuple(message.dispatch_id for message in messages))
+        row |= told_by(order) | improved(order, row, call)
+        draft = _Draft(utc, config, call, row, order.seat, order.purpose)
+        messages = [draft.first(agency) for agency in agencies]
+        opened = draft.event(order.call_id, "incident_opened", told_by(order))
+        rows = [change for one in messages for change in first_rows(one, plan_of(config.agency(one.agency)))]
+        await self._commit([Insert("incident", row), opened, *rows])
+        self._outbox.follow(Incident(row), *(self._fresh(message, config) for message in messages))
+        return Receipt(str(row["id"]), tuple(message.dispatch_id for message in messages))
 
-    async def _update(
-        self, order: Order, config: Config, call: Record, incident: Incident, agencies: Sequence[str]
+    async def _send(
+        self,
+        incident: Incident,
+        told: Record,
+        events: Sequence[Change],
+        nexts: Mapping[str, Dispatch],
+        firsts: Sequence[Dispatch],
+        config: Config,
+        reason: str = "",
     ) -> Receipt:
-        """New sequences for all whom it concerns; agencies that it did not yet concern are dispatched."""
-        utc = self._clock.utc()
-        told = _told(order) | {name: call[name] for name in ("lat", "lon") if call[name] is not None}
-        row = incident.row | told
-        by_agency = {followed.agency: followed for followed in incident.dispatches.values()}
-        concerned = [f for f in by_agency.values() if f.agency in agencies or f.followup.state not in CLOSED]
-        anew = {followed.id for followed in concerned if followed.followup.state in CLOSED}
-        updates = {followed.id: self._next_message(order, config, call, row, followed, utc) for followed in concerned}
-        new = [agency for agency in agencies if agency not in by_agency]
-        messages = [self._first_message(order, config, call, row, agency, utc) for agency in new]
-        changes: list[Change] = [Update("incident", incident.id, told)] if told else []
-        changes.append(Event(utc, "call", order.call_id, order.call_id, "incident_updated", _summary(order, row)))
-        changes += [c for followed in concerned for c in next_rows(followed, updates[followed.id])]
-        changes += [c for message in messages for c in first_rows(message)]
+        """New sequences for those who are dispatched, first ones for those who were not yet; committed as one."""
+        changes: list[Change] = [record.Update("incident", incident.id, told)] if told else []
+        changes += events
+        changes += [c for id, message in nexts.items() for c in next_rows(incident.dispatches[id], message, reason)]
+        changes += [c for one in firsts for c in first_rows(one, plan_of(config.agency(one.agency)))]
         await self._commit(changes)
         incident.row |= told
-        for followed in concerned:
-            followed.message = updates[followed.id]
-            self._outbox.carry_out(followed, followed.followup.update(self._clock.now(), anew=followed.id in anew))
-        if messages:
-            self._outbox.follow(incident, *(self._fresh(message, config) for message in messages))
-        ids = {agency: followed.id for agency, followed in by_agency.items() if followed in concerned}
-        ids |= {message.agency: message.dispatch_id for message in messages}
-        return Receipt(incident.id, tuple(ids.values()))
-
-    # --- what is on record --------------------------------------------------------------------------------------------
-
-    async def _look_up(self, call_id: str) -> tuple[Record, list[Record]]:
-        """The call and its incidents. Raises UnknownCall."""
-        found = await asyncio.to_thread(self._read, call_id)
-        if found is None:  # it may have been written a moment ago
-            await self._commit([])
-            found = await asyncio.to_thread(self._read, call_id)
-        if found is None:
-            raise UnknownCall(f"no call {call_id} is on record")
-        return found
-
-    def _read(self, call_id: str) -> tuple[Record, list[Record]] | None:
-        call = self._reader.call(call_id)
-        return None if call is None else (call, self._reader.incidents(call_id=call_id))
-
-    async def _open_incident(self, order: Order, rows: Sequence[Record]) -> Incident | None:
-        """The one that this order updates."""
-        for row in reversed(rows):
-            incident = self._outbox.incident(str(row["id"]))
-            status = (incident.row if incident else row)["status"]
-            if row["category"] == order.category and status == "open":
-                return incident or await self._recall(str(row["id"]))
-        return None
-
-    async def _recall(self, incident_id: str) -> Incident | None:
-        incident = await asyncio.to_thread(self._resume.incident, incident_id)
-        if incident is not None and self._outbox.incident(incident_id) is None:
-            self._outbox.follow(incident)
-        return self._outbox.incident(incident_id)
+        for id, message in nexts.items():
+            followed, now = incident.dispatches[id], self._clock.now()
+            followed.message = message
+            if message.type is Kind.CANCEL:
+                outputs = followed.followup.cancel(now)
+            else:
+                outputs = followed.followup.update(now, anew=message.type is Kind.ALERT)
+            self._outbox.carry_out(followed, outputs)
+        if firsts:
+            self._outbox.follow(incident, *(self._fresh(message, config) for message in firsts))
+        return Receipt(incident.id, (*nexts, *(message.dispatch_id for message in firsts)))
 
     async def _commit(self, changes: Sequence[Change]) -> None:
         try:
@@ -151,45 +175,63 @@ class Intake:
         except ChangeRefused as error:
             raise StoreUnavailable(f"the database refuses it: {error}") from error
 
-    # --- messages -----------------------------------------------------------------------------------------------------
+    def _fresh(self, message: Dispatch, config: Config) -> Followed:
+        now = self._clock.now()
+        return Followed(message, FollowUp(plan_of(config.agency(message.agency)), Past(now, now)))
 
-    def _first_message(
-        self, order: Order, config: Config, call: Record, incident: Record, agency: str, utc: str
-    ) -> Dispatch:
+
+class _Draft:
+    """What one order says to whom it concerns. `call` is the one that opened the incident; both are rows."""
+
+    def __init__(
+        self,
+        utc: str,
+        config: Config,
+        call: Record,
+        incident: Record,
+        seat: str | None,
+        purpose: Purpose,
+        reason: str = "",
+    ) -> None:
+        self._utc, self._config, self._call, self._incident = utc, config, call, incident
+        self._seat, self._purpose, self._reason = seat, purpose, reason
+
+    def first(self, agency: str) -> Dispatch:
+        """The first message of a new dispatch."""
         heading = Heading(
             dispatch_id=new_id(),
             agency=agency,
             sequence=1,
             kind=Kind.ALERT,
-            purpose=order.purpose,
-            sent_at=utc,
-            accept_by=later(utc, plan_of(config.agency(agency)).accept_within_s),
-            seat=order.seat,
-            centre=config.centre.id,
+            purpose=self._purpose,
+            sent_at=self._utc,
+            accept_by=later(self._utc, plan_of(self._config.agency(agency)).accept_within_s),
+            seat=self._seat,
+            centre=self._config.centre.id,
         )
-        return compose(heading, call, incident)
+        return compose(heading, self._call, self._incident)
 
-    def _next_message(
-        self, order: Order, config: Config, call: Record, incident: Record, followed: Followed, utc: str
-    ) -> Dispatch:
+    def next(self, followed: Followed, kind: Kind) -> Dispatch:
+        """The next sequence of one that is followed. An alert asks anew; else its deadline stands."""
         old, followup = followed.message, followed.followup
-        anew = followup.state in CLOSED  # or else its deadline stands
+        anew = kind is Kind.ALERT
         heading = Heading(
             dispatch_id=old.dispatch_id,
             agency=old.agency,
             sequence=followup.sequence + 1,
-            kind=Kind.ALERT if anew else Kind.UPDATE,
-            purpose=order.purpose,
-            sent_at=utc,
-            accept_by=later(utc, followup.plan.accept_within_s) if anew else old.accept_by,
-            seat=order.seat or old.seat,
+            kind=kind,
+            purpose=self._purpose,
+            sent_at=self._utc,
+            accept_by=later(self._utc, followup.plan.accept_within_s) if anew else old.accept_by,
+            seat=self._seat or old.seat,
             centre=old.centre,
         )
-        return compose(heading, call, incident)
+        return compose(heading, self._call, self._incident, self._reason)
 
-    def _fresh(self, message: Dispatch, config: Config) -> Followed:
-        now = self._clock.now()
-        return Followed(message, FollowUp(plan_of(config.agency(message.agency)), Past(now, now)))
+    def event(self, call_id: str, kind: str, told: Record) -> Event:
+        """The step on a call's record."""
+        data = {"incident": self._incident["id"], "category": self._incident["category"], "seat": self._seat}
+        return Event(self._utc, "call", call_id, call_id, kind, data | told)
 
 
 def _agencies_for(order: Order, config: Config) -> Sequence[str]:
@@ -203,19 +245,5 @@ def _agencies_for(order: Order, config: Config) -> Sequence[str]:
     return agencies
 
 
-def _told(order: Order) -> Record:
-    """What the order says; what it leaves out stays as it was."""
-    told: Record = {}
-    if order.note:
-        told["note"] = clean(order.note, NOTE_LIMIT)
-    if order.address:
-        told["address"] = clean(order.address, ADDRESS_LIMIT)
-    if order.people is not None:
-        told["people"] = order.people
-    if order.protected:
-        told["protected"] = True
-    return told
-
-
-def _summary(order: Order, incident: Record) -> Record:
-    return {"incident": incident["id"], "category": order.category, "seat": order.seat, **_told(order)}
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 1

@@ -114,7 +114,7 @@ class Engage:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Call the agency by voice; if that cannot be done, call `not_carried_out`."""
+    """Call the people there by voice, while `calling` says so; then `spoken` if they accept, or `not_carried_out`."""
 
     target: str
 

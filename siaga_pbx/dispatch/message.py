@@ -117,6 +117,7 @@ class Dispatch(Message):
     callback: Callback | None = None
     protected: bool = Field(description="the informant's identity is to be kept from others")
     people: Count | None = Field(None, description="how many people are affected")
+    callers: Annotated[int, Field(ge=1)] = Field(1, description="how many calls have reported it")
     note: Annotated[str, Field(max_length=2000)] = Field("", description="what happened, in the call-taker's words")
     seat: Annotated[str, Field(max_length=64)] | None = Field(None, description="the call-taker's seat")
     centre: AgencyId = Field(description="the centre's id")

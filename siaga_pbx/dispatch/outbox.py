@@ -9,8 +9,8 @@ from datetime import timedelta
 import structlog
 
 from siaga_pbx.dispatch.followed import RELIEVED, Followed, changes_of, event_of
-from siaga_pbx.dispatch.hooks import Hooks
-from siaga_pbx.dispatch.ladder import Call, Engage, Lowered, Moved, Output, Publish, Raised, State
+from siaga_pbx.dispatch.hooks import Hooks, Spoken
+from siaga_pbx.dispatch.ladder import Alarm, Call, Engage, Lowered, Moved, Output, Publish, Raised, State
 from siaga_pbx.dispatch.mqtt import NO_MATCHING_SUBSCRIBERS, NotPublished, Outgoing, Refused
 from siaga_pbx.dispatch.ports import Clock
 from siaga_pbx.dispatch.standing import Standing
@@ -64,7 +64,8 @@ class Outbox:
         self._timer: asyncio.TimerHandle | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self._calls: dict[str, asyncio.Task[None]] = {}
+        self._open = False
 
     def __iter__(self) -> Iterator[Followed]:
         return iter(tuple(self._dispatches.values()))
@@ -83,6 +84,8 @@ class Outbox:
         for followed in fresh:
             self._hooks.on_state(followed.agency, str(State.PENDING))
         for followed in fresh or tuple(incident.dispatches.values()):
+            for alarm, detail in followed.followup.alarms.items():  # those that stood when it was followed last
+                self._raise(followed, alarm, detail)
             self.carry_out(followed, followed.followup.start(self._clock.now()))
 
     def connected(self, agency: str | None = None) -> None:
@@ -103,6 +106,8 @@ class Outbox:
             self._store.write(changes)
         for output in outputs:
             self._do(followed, output)
+        if followed.followup.calling is None:
+            self._hang_up(followed)
         if followed.followup.taken:
             self._relieve(followed)
         self._schedule(followed)
@@ -133,13 +138,17 @@ class Outbox:
         if settled and not any(one.followup.alarms for one in incident.dispatches.values()):
             self._forget(incident)
 
+    def open(self) -> None:
+        """From now on it publishes, calls, and keeps deadlines. Until then orders are committed, and that is all."""
+        self._open = True
+
     async def close(self) -> None:
         """Nothing more is published or escalated; what is under way is awaited. Close the bus first."""
-        self._closed = True
+        self._open = False
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
-            if task.get_name() == "engage":
+            if task.get_name() in ("engage", "speak"):
                 task.cancel()
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
@@ -153,16 +162,46 @@ class Outbox:
             case Engage():
                 self._spawn(self._engage(followed, output))
             case Call(target):
-                self.not_carried_out(followed, f"call:{target}", "this version of the daemon makes no voice calls")
+                self._hang_up(followed)
+                if (call := self._spawn(self._speak(followed, target))) is not None:
+                    self._calls[followed.id] = call
             case Raised(alarm, detail):
                 log.warning("dispatch alarm", dispatch=followed.id, alarm=str(alarm), detail=detail)
-                self._standing.raise_(alarm, followed.id, f"{followed.agency}: {detail} (dispatch {followed.id})")
+                self._raise(followed, alarm, detail)
             case Lowered(alarm):
                 self._standing.lower(alarm, followed.id)
             case Moved():
                 self._moved(followed, output)
             case _:
                 pass
+
+    def _raise(self, followed: Followed, alarm: Alarm, detail: str) -> None:
+        self._standing.raise_(alarm, followed.id, f"{followed.agency}: {detail} (dispatch {followed.id})")
+
+    # --- voice calls --------------------------------------------------------------------------------------------------
+
+    async def _speak(self, followed: Followed, target: str) -> None:
+        """A step of its ladder: whoever accepts by key has accepted, else the next step follows."""
+        step = f"call:{target}"
+
+        def tell(kind: str, data: Mapping[str, object]) -> None:
+            self._store.write([event_of(followed, self._clock.utc(), kind, {"step": step, **data})])
+
+        try:
+            spoken = await self._hooks.speak(target, followed.message, tell)
+        except Exception as error:  # a fault of the switch must not end the ladder
+            log.exception("a voice call failed", dispatch=followed.id)
+            spoken = Spoken(False, repr(error))
+        del self._calls[followed.id]
+        if spoken.accepted:
+            self.carry_out(followed, followed.followup.spoken(self._clock.now()), {"by": step})
+        else:
+            self.not_carried_out(followed, step, spoken.detail)
+
+    def _hang_up(self, followed: Followed) -> None:
+        """Its voice call, if there is one, is no longer wanted."""
+        if (call := self._calls.pop(followed.id, None)) is not None:
+            call.cancel()
 
     # --- publications -------------------------------------------------------------------------------------------------
 
@@ -194,13 +233,14 @@ class Outbox:
         now = parse_utc(self._clock.utc())
         return normalise((now + timedelta(seconds=max(0.0, at - self._clock.now()))).isoformat())
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        if self._closed:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None] | None:
+        if not self._open:
             work.close()
-            return
+            return None
         task = asyncio.create_task(work, name=getattr(work, "__name__", "dispatch").lstrip("_"))
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -248,7 +288,7 @@ class Outbox:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._due and not self._closed:
+        if self._due and self._open:
             delay_s = max(0.0, self._due[0][0] - self._clock.now())
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._ring)
 

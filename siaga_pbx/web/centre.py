@@ -6,7 +6,7 @@ through `siaga_pbx.web.records.RecordsView` in a worker thread instead.
 
 from collections.abc import Sequence
 from enum import Enum, StrEnum
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -158,16 +158,58 @@ Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)]
 Address = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)]
 
 
-class DispatchRequest(View):
-    """What a call-taker sends to the agencies of a category."""
+Category = Annotated[str, StringConstraints(min_length=1, max_length=32)]
 
-    category: Annotated[str, StringConstraints(min_length=1, max_length=32)] = Field(
-        description="a category of the dialplan", examples=["fire"]
+
+class Place(View):
+    """Where it is, by whoever knows better than the network."""
+
+    lat: Annotated[float, Field(ge=-90, le=90)] = Field(description="degrees, WGS 84")
+    lon: Annotated[float, Field(ge=-180, le=180)] = Field(description="degrees, WGS 84")
+    radius_m: Annotated[float, Field(ge=0)] | None = Field(None, description="metres around it")
+    method: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        "manual", description="how it was found; what is manual stands until it is corrected"
     )
+
+
+class Report(View):
+    """What is known; what is left out stays as it was."""
+
     note: Note = Field("", description="what happened, in the call-taker's words", examples=["Rumah terbakar"])
     address: Address | None = Field(None, description="where, in words", examples=["Jl. Siliwangi 1"])
     people: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(None, description="how many people are affected")
+    place: Place | None = Field(None, description="where, in degrees")
     protected: bool = Field(False, description="the informant's number is in no message to an agency")
+
+
+class DispatchRequest(Report):
+    """What a call-taker sends to the agencies of a category."""
+
+    category: Category = Field(description="a category of the dialplan", examples=["fire"])
+
+
+class UpdateRequest(Report):
+    """More is known: those who are dispatched are told."""
+
+    category: Category | None = Field(None, description="which incident of the call, if it has several")
+    incident_id: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        None, description="another call's incident that this call is about too: one caller more"
+    )
+
+
+class CancelRequest(View):
+    """Nobody is to go any more."""
+
+    category: Category | None = Field(None, description="which incident of the call, if it has several")
+    agency: Annotated[str, StringConstraints(max_length=32)] | None = Field(
+        None, description="this agency alone; all of the incident's without it"
+    )
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)] = Field(
+        "", description="why; the agencies read it", examples=["Alarm palsu"]
+    )
+
+
+DispatchAsked: TypeAlias = DispatchRequest | UpdateRequest | CancelRequest
 
 
 class DispatchOrder(DispatchRequest):
@@ -197,6 +239,12 @@ class CentreView(Protocol):
 
     async def dispatch(self, order: DispatchOrder) -> DispatchReceipt:
         """Commit incident and dispatches. Refused: UNKNOWN call, INVALID category, UNAVAILABLE store; none written."""
+
+    async def update_dispatches(self, call_id: str, update: UpdateRequest) -> DispatchReceipt:
+        """Commit the next sequences. Refused: UNKNOWN call or incident, CONFLICT: which one?, UNAVAILABLE store."""
+
+    async def cancel_dispatches(self, call_id: str, cancel: CancelRequest) -> DispatchReceipt:
+        """The same; UNKNOWN as well when the agency is not dispatched."""
 
     def pause_seat(self, seat_id: str, reason: str | None) -> None:
         """Offer the seat no more calls (a running one goes on). Refused: UNKNOWN seat."""

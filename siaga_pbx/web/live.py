@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
 from siaga_pbx.web.centre import (
+    CancelRequest,
     CentreView,
     DispatchOrder,
     DispatchReceipt,
@@ -13,12 +14,17 @@ from siaga_pbx.web.centre import (
     Reason,
     SeatStatus,
     Status,
+    UpdateRequest,
 )
 from siaga_pbx.web.problem import Problem
 
 Id = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 UNKNOWN: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "there is no such thing; nothing has changed"}
+}
+
+WHICH: dict[int | str, dict[str, Any]] = {
+    409: {"model": Problem, "description": "the call has several incidents: name the category"}
 }
 
 
@@ -62,6 +68,26 @@ def live(centre: CentreView) -> APIRouter:
     async def dispatch(call_id: Id, body: DispatchRequest) -> DispatchReceipt:
         """For a live or an ended call. Answered once it is committed: from then on it is delivered, whatever fails."""
         return await centre.dispatch(DispatchOrder(call_id=call_id, **body.model_dump()))
+
+    @router.post(
+        "/calls/{call_id}/dispatches/update",
+        tags=["dispatch"],
+        summary="Tell those who are dispatched more",
+        responses=UNKNOWN | WHICH,
+    )
+    async def update(call_id: Id, body: UpdateRequest) -> DispatchReceipt:
+        """A new address, a better location, another caller. Each of the incident's agencies gets the next sequence."""
+        return await centre.update_dispatches(call_id, body)
+
+    @router.post(
+        "/calls/{call_id}/dispatches/cancel",
+        tags=["dispatch"],
+        summary="Nobody is to go any more",
+        responses=UNKNOWN | WHICH,
+    )
+    async def cancel(call_id: Id, body: CancelRequest) -> DispatchReceipt:
+        """Each of the incident's agencies, or one of them, gets the next sequence, which says so."""
+        return await centre.cancel_dispatches(call_id, body)
 
     @router.post(
         "/callbacks/{call_id}/dismiss",

@@ -78,7 +78,7 @@ def test_an_order_reaches_the_agency_and_its_answers_come_back(tmp_path: Path) -
         async with centre_at(where.config()) as centre, agency_at(where.config("damkar")) as station:
             await until(lambda: centre.dispatcher.agencies["damkar"])
             call_id = centre.call(lat=-6.7, lon=108.5, radius_m=150.0, location_method="cell")
-            order = Order(call_id, "fire", "Rumah terbakar", "Jl. Siliwangi 1", 3, "101")
+            order = Order(call_id, "fire", note="Rumah terbakar", address="Jl. Siliwangi 1", people=3, seat="101")
             receipt = await centre.dispatcher.dispatch(order)
             (dispatch_id,) = receipt.dispatch_ids
             await until(lambda: station.book.get(dispatch_id))
@@ -145,7 +145,9 @@ def test_a_second_order_is_an_update_of_the_same_dispatches(tmp_path: Path) -> N
     async def scenario(where: Place) -> None:
         async with centre_at(where.config()) as centre, agency_at(where.config("damkar")) as station:
             call_id = centre.call()
-            first = await centre.dispatcher.dispatch(Order(call_id, "accident", "Tabrakan", "Jl. Siliwangi 1"))
+            first = await centre.dispatcher.dispatch(
+                Order(call_id, "accident", note="Tabrakan", address="Jl. Siliwangi 1")
+            )
             damkar = next(id for id in first.dispatch_ids if centre.dispatch(id)["agency"] == "damkar")
             await until(lambda: station.book.get(damkar))
             station.enter(damkar, State.ACCEPTED)
@@ -257,7 +259,7 @@ def test_an_agency_without_rights_cannot_read_anothers_topic_or_answer_for_it(tm
             listener(where.broker.url, "damkar", f"{PREFIX}/dispatch/damkar") as (_, got),
         ):
             await connected(centre)
-            receipt = await centre.dispatcher.dispatch(Order(centre.call(), "fire", "Rumah terbakar"))
+            receipt = await centre.dispatcher.dispatch(Order(centre.call(), "fire", note="Rumah terbakar"))
             await until(lambda: got)
             ack = {"dispatch_id": receipt.dispatch_ids[0], "state": "accepted", "at": "now", "by": "spy"}
             with pytest.raises(Exception, match="0x87"):
@@ -368,7 +370,7 @@ def test_an_agency_that_does_not_answer_is_replaced_and_relieved(tmp_path: Path)
             centre_at(where.config(escalate=ladder, accept_within_s=0.4)) as centre,
             agency_at(where.config("bpbd"), "bpbd") as bpbd,
         ):
-            receipt = await centre.dispatcher.dispatch(Order(centre.call(), "fire", "Rumah terbakar", seat="101"))
+            receipt = await centre.dispatcher.dispatch(Order(centre.call(), "fire", note="Rumah terbakar", seat="101"))
             (damkar,) = receipt.dispatch_ids
             await until(lambda: bpbd.book.entries)
             message = bpbd.book.entries[0].message
@@ -433,13 +435,13 @@ def test_what_is_closed_is_not_kept_in_memory(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
-def test_a_voice_call_cannot_be_made_yet_which_is_an_alarm(tmp_path: Path) -> None:
+def test_a_voice_call_that_nobody_can_make_is_an_alarm_and_the_next_step_follows(tmp_path: Path) -> None:
     async def scenario(where: Place) -> None:
         ladder = '["call:sip:113@192.0.2.9", "alarm"]'
         async with centre_at(where.config(escalate=ladder, accept_within_s=0.2)) as centre:
             (id,) = (await centre.dispatcher.dispatch(Order(centre.call(), "fire"))).dispatch_ids
             await until(lambda: "dispatch_unanswered" in centre.told.alarms)
-            assert "this version of the daemon makes no voice calls" in centre.told.alarms["dispatch_step_failed"]
+            assert "no voice calls can be made here" in centre.told.alarms["dispatch_step_failed"]
             assert centre.kinds(id).count("escalated") == 2
 
     run(tmp_path, scenario)

@@ -18,6 +18,7 @@ from siaga_pbx.dispatch.agency_book import Book, News, NotPossible, Saved, Signa
 from siaga_pbx.dispatch.followed import (
     ESCALATED,
     RELIEVED,
+    TIME_COLUMNS,
     Followed,
     changes_of,
     escalated,
@@ -143,7 +144,7 @@ class Centre:
     def __init__(self, world: World) -> None:
         self.world = world
         message = Dispatch.parse(encoded(DISPATCH))
-        self.row: Record = dict.fromkeys(("published_at", "received_at", "accepted_at", "arrived_at", "cleared_at"))
+        self.row: Record = dict.fromkeys(TIME_COLUMNS.values())
         self.row |= {"state": "pending", "sequence": 1, "created_at": world.utc(), "attempts": 0}
         self.outbox: Record | None = {"created_at": world.utc(), "sequence": 1}
         self.events: list[Record] = []

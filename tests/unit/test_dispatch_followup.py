@@ -1,8 +1,10 @@
 """The follow-up of one dispatch: delivery, the ladder, what is due."""
 
+from collections.abc import Callable
+
 import pytest
 
-from siaga_pbx.dispatch.followup import LIFETIME_S, RECEIPT_S, RETRY_S, FollowUp, Past, Plan
+from siaga_pbx.dispatch.followup import CALL_S, LIFETIME_S, RECEIPT_S, RETRY_S, FollowUp, Past, Plan
 from siaga_pbx.dispatch.ladder import (
     Alarm,
     Answer,
@@ -148,8 +150,9 @@ def test_what_nobody_receives_for_a_day_has_failed_and_stands_in_alarm() -> None
 
 
 def test_an_agency_that_comes_back_after_that_counts() -> None:
-    one = follow(past=Past(0, 0, State.FAILED))
-    assert one.start(LIFETIME_S) == [Raised(Alarm.FAILED, "sequence 1 was not received")]
+    one = follow(past=Past(0, 0, State.FAILED, alarms={Alarm.FAILED: "sequence 1 was not received"}))
+    assert one.start(LIFETIME_S) == []
+    assert Alarm.FAILED in one.alarms
     outputs = one.answered(State.ACCEPTED, 1, LIFETIME_S + 5)
     assert Lowered(Alarm.FAILED) in outputs
     assert one.state is State.ACCEPTED
@@ -195,7 +198,7 @@ def test_a_missed_acceptance_takes_one_step_after_the_other() -> None:
     one.published(1, 60)
     assert due(one) == (120, [Engage("bpbd", cause)])
     assert due(one) == (180, [Escalated("call:sip:113@192.0.2.9", cause), Call("sip:113@192.0.2.9")])
-    assert due(one) == (240, [Escalated("alarm", cause), Raised(Alarm.UNANSWERED, cause)])
+    assert due(one) == (180 + CALL_S, [Escalated("alarm", cause), Raised(Alarm.UNANSWERED, cause)])
     assert one.next_deadline() is None
     assert one.answered(State.ACCEPTED, 1, 300)[-1] == Lowered(Alarm.UNANSWERED)
 
@@ -215,8 +218,66 @@ def test_a_step_that_cannot_be_carried_out_is_an_alarm_and_the_next_follows_at_o
     at, _ = due(one)
     assert one.not_carried_out("call:tel:113", "nobody answers", at) == [
         Raised(Alarm.STEP_FAILED, "call:tel:113: nobody answers"),
-        Engage("bpbd", "call:tel:113 was not carried out"),
+        Engage("bpbd", "call:tel:113: nobody answers"),
     ]
+    assert one.calling is None
+
+
+def test_who_accepts_by_voice_has_accepted_and_the_machine_still_has_to_receive_it() -> None:
+    one = follow("call:tel:113")
+    one.start(0)
+    one.published(1, 0, no_subscriber=True)
+    while one.calling is None:
+        at, outputs = due(one)
+        if outputs == [Publish(1)]:
+            one.published(1, at)
+    assert one.calling == "tel:113"
+    outputs = one.spoken(70)
+    assert outputs[0] == Moved(State.PUBLISHED, State.ACCEPTED, (State.RECEIVED, State.ACCEPTED))
+    over = one.calling is None
+    assert over
+    assert (one.taken, one.delivered, one.wanted) == (True, False, True)
+    assert Alarm.NO_SUBSCRIBER in one.alarms, "their machine is still away"
+    assert Delivered(1) in one.answered(State.RECEIVED, 1, 100)
+    assert one.state is State.ACCEPTED
+
+
+def test_a_voice_call_is_over_once_nobody_needs_it() -> None:
+    def called() -> FollowUp:
+        one = received("call:tel:113", "alarm")
+        assert due(one)[1] == [Escalated("call:tel:113", "not accepted in time"), Call("tel:113")]
+        assert one.calling == "tel:113"
+        return one
+
+    ends: tuple[Callable[[FollowUp], list[Output]], ...] = (
+        lambda one: one.answered(State.ACCEPTED, 1, 61),
+        lambda one: one.relieved(61),
+        lambda one: one.cancel(61),
+        lambda one: one.handle_timer(60 + CALL_S),
+    )
+    for end in ends:
+        one = called()
+        end(one)
+        assert one.calling is None
+        assert one.not_carried_out("call:tel:113", "busy", 300) == []
+    one = called()
+    one.update(61, anew=False)
+    assert one.calling == "tel:113", "more is known; that somebody has to go stands"
+    one.answered(State.REJECTED, 2, 62)
+    assert Alarm.UNANSWERED in one.alarms
+    assert one.calling is None
+
+
+def test_a_call_because_nobody_is_on_scene_changes_no_state() -> None:
+    one = received("call:tel:113", "alarm", arrive=100)
+    one.answered(State.EN_ROUTE, 1, 5)
+    assert due(one) == (100, [Escalated("call:tel:113", "not on scene in time"), Call("tel:113")])
+    assert one.spoken(110) == []
+    assert (one.state, one.calling) == (State.EN_ROUTE, None)
+    assert due(one) == (
+        100 + CALL_S,
+        [Escalated("alarm", "not on scene in time"), Raised(Alarm.UNANSWERED, "not on scene in time")],
+    )
 
 
 def test_a_rejection_takes_the_next_step_that_asks_somebody_else_at_once() -> None:
@@ -379,9 +440,12 @@ def test_a_deadline_that_passed_meanwhile_is_due_at_once() -> None:
 
 
 def test_the_alarm_that_stood_stands_again() -> None:
-    past = Past(-500.0, -500.0, State.REJECTED, delivered=True, steps_taken=2, step_at=-400.0)
+    alarms = {Alarm.WITHDRAWN: "engine broke down", Alarm.STEP_FAILED: "call:tel:113: busy"}
+    past = Past(-500.0, -500.0, State.EN_ROUTE, delivered=True, steps_taken=2, step_at=-400.0, alarms=alarms)
     one = follow("agency:bpbd", "alarm", past=past)
-    assert one.start(0) == [Raised(Alarm.UNANSWERED, "not accepted in time")]
+    assert one.start(0) == []
+    assert one.alarms == alarms
+    assert one.answered(State.ON_SCENE, 1, 5)[1:] == [Lowered(Alarm.STEP_FAILED), Lowered(Alarm.WITHDRAWN)]
 
 
 def test_who_was_relieved_is_still_left_alone() -> None:

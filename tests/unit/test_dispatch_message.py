@@ -35,6 +35,7 @@ DISPATCH: dict[str, object] = {
     "callback": {"number": "+6281200000789", "callable": True, "identity_class": "subscriber"},
     "protected": False,
     "people": 2,
+    "callers": 1,
     "note": "Rumah terbakar",
     "seat": "101",
     "centre": "cirebon",

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from siaga_pbx.records.models import tables
 from siaga_pbx.records.reader import Reader
 from siaga_pbx.web.app import create_app
-from siaga_pbx.web.centre import CentreView, Check
+from siaga_pbx.web.centre import CancelRequest, CentreView, Check, Place, UpdateRequest
 from siaga_pbx.web.records import CallRecord, DispatchRecord, EventRecord, IncidentRecord, RecordsView
 from tests.web_centre import AT, NUMBER, QUARANTINED, TOKEN, ACentre, Outage, SomeRecords, a_call
 
@@ -134,6 +134,29 @@ def test_dispatch() -> None:
     assert answer.json() == {"incident_id": "i1", "dispatch_ids": ["d1", "d2"]}
     (order,) = api.centre.orders
     assert (order.call_id, order.category, order.note, order.people) == ("c1", "fire", "Rumah terbakar", 2)
+
+
+def test_those_who_are_dispatched_are_told_more_or_that_nobody_is_to_go() -> None:
+    api = Api()
+    more = {"category": "fire", "address": "Jl. Siliwangi 2", "place": {"lat": -6.7, "lon": 108.5}, "incident_id": "i9"}
+    answer = api.post("/api/v1/calls/c1/dispatches/update", more)
+    assert (answer.status_code, answer.json()["dispatch_ids"]) == (200, ["d1", "d2"])
+    none = {"category": "fire", "agency": "damkar", "reason": " Alarm palsu "}
+    assert api.post("/api/v1/calls/c1/dispatches/cancel", none).status_code == 200
+    update, cancel = api.centre.changes
+    assert isinstance(update, UpdateRequest)
+    assert update.place == Place(lat=-6.7, lon=108.5, radius_m=None, method="manual")
+    assert (update.address, update.incident_id) == ("Jl. Siliwangi 2", "i9")
+    assert cancel == CancelRequest(category="fire", agency="damkar", reason="Alarm palsu")
+
+
+@pytest.mark.parametrize("verb", ["update", "cancel"])
+def test_what_cannot_be_updated_or_cancelled_is_refused(verb: str) -> None:
+    api = Api()
+    assert "no call c9" in problem(api.post(f"/api/v1/calls/c9/dispatches/{verb}", {}), 404)
+    assert "name the category" in problem(api.post(f"/api/v1/calls/c1/dispatches/{verb}", {}), 409)
+    assert problem(api.post(f"/api/v1/calls/c1/dispatches/{verb}", {"colour": "red"}), 422)
+    assert not api.centre.changes
 
 
 def test_a_dispatch_for_an_unknown_call_or_category_is_refused_and_nothing_is_done() -> None:
@@ -288,6 +311,8 @@ def test_openapi_describes_every_endpoint_of_the_contract() -> None:
         "post": {
             "/-/reload",
             "/api/v1/calls/{call_id}/dispatches",
+            "/api/v1/calls/{call_id}/dispatches/update",
+            "/api/v1/calls/{call_id}/dispatches/cancel",
             "/api/v1/seats/{seat_id}/pause",
             "/api/v1/seats/{seat_id}/ready",
             "/api/v1/callbacks/{call_id}/dismiss",
