@@ -28,7 +28,8 @@ def verify_records(file: Path | None, database: str | None, heads: Sequence[str]
     if finding.problems:
         return 1
     last = f"{finding.head.seq} events, the last {finding.last_at}, head {finding.head}"
-    sys.stdout.write(f"the chain holds: {last if finding.head.seq else 'no events yet'}\n")
+    gone = f", {finding.erased} calls erased" if finding.erased else ""
+    sys.stdout.write(f"the chain holds: {last + gone if finding.head.seq else 'no events yet'}\n")
     return 0
 
 

@@ -32,7 +32,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Upsert:
-    """The row as it shall be, whether its id is there or not. For `seat_binding`, `outbox` and `callback`."""
+    """The row as it shall be, whether its id is there or not. For `seat_binding`, `outbox`, `callback` and `hold`."""
 
     table: str
     row: Row
@@ -61,9 +61,19 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Erase:
-    """The content of an ended call, its incidents, dispatches and events goes; the chain still verifies."""
+    """The content of an ended call, its incidents, dispatches and events goes; the chain still verifies.
+
+    Refused while the call is held.
+    """
 
     call_id: str
 
 
-Change: TypeAlias = Insert | Update | Upsert | Delete | Event | Erase
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """The content of events that are no call's goes; the chain still verifies."""
+
+    event_ids: tuple[str, ...]
+
+
+Change: TypeAlias = Insert | Update | Upsert | Delete | Event | Erase | Blank

@@ -11,12 +11,17 @@ REOPENED = "row_reopened"
 ERASED = "erased"
 RESERVED = frozenset({CLOSED, AMENDED, REOPENED, ERASED})  # kinds of events that the writer alone makes
 
-# The tables whose rows close, with the columns that say so; a row of `callback` is over as soon as it is there.
+# Kinds that outlive the erasure of their call: who has read it, and that it was held. Nothing of the caller is in them.
+READ, HELD, RELEASED = "read", "held", "released"
+LASTING = frozenset({READ, HELD, RELEASED})
+
+# The tables whose rows close, with the columns that say so; one of `callback` or `hold` is over as soon as it is there.
 CLOSING_COLUMNS: dict[str, tuple[str, ...]] = {
     "call": ("ended_at",),
     "incident": ("closed_at",),
     "dispatch": ("state",),
     "callback": (),
+    "hold": (),
 }
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 
-from siaga_pbx.records.changes import Change, Delete, Erase, Event, Insert, Update, Upsert
+from siaga_pbx.records.changes import Blank, Change, Delete, Erase, Event, Insert, Update, Upsert
 from siaga_pbx.records.plain import plain, to_json
 from siaga_pbx.records.times import utc_now
 
 _KINDS: dict[str, type[Change]] = {
-    kind.__name__.lower(): kind for kind in (Insert, Update, Upsert, Delete, Event, Erase)
+    kind.__name__.lower(): kind for kind in (Insert, Update, Upsert, Delete, Event, Erase, Blank)
 }
 _MODE = 0o600
 

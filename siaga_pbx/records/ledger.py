@@ -1,13 +1,13 @@
 """Changes carried out in a transaction: rows by Core statements, events chained, closed rows' digests among them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from sqlalchemy import Connection, delete, select, update
 
 from siaga_pbx.records import closing
 from siaga_pbx.records.chain import Head, event_digest, event_hash, row_digest
-from siaga_pbx.records.changes import Change, Delete, Erase, Event, Insert, Row, Update, Upsert
+from siaga_pbx.records.changes import Blank, Change, Delete, Erase, Event, Insert, Row, Update, Upsert
 from siaga_pbx.records.errors import ChangeRefused
 from siaga_pbx.records.models import tables
 from siaga_pbx.records.plain import Plain, plain, to_json
@@ -16,19 +16,20 @@ from siaga_pbx.records.statements import Statements
 Values: TypeAlias = dict[str, Plain]
 
 _SALT_BYTES = 16
-_WRITABLE = frozenset({"call", "incident", "dispatch", "outbox", "seat_binding", "callback"})
-_UPSERTABLE = frozenset({"outbox", "seat_binding", "callback"})
+_WRITABLE = frozenset({"call", "incident", "dispatch", "outbox", "seat_binding", "callback", "hold"})
+_UPSERTABLE = frozenset({"outbox", "seat_binding", "callback", "hold"})
 _DELETABLE = frozenset({"outbox", "seat_binding"})
 
-# What may identify somebody goes; times, outcome, trunk, agency and category stay for the statistics.
+# What may identify the caller goes; times, outcome, trunk, seat, agency and category stay for the statistics.
 _ERASED_COLUMNS: dict[str, tuple[str, ...]] = {
     "call": (
         *("sip_call_id", "caller_number", "callable", "language", "lat", "lon", "radius_m", "location_method"),
-        *("seat_id", "reason", "recording"),
+        *("reason", "recording"),
     ),
     "incident": ("note", "address", "lat", "lon", "radius_m", "location_method", "people"),
     "dispatch": ("message", "reason"),
-    "callback": ("seat_id", "reason"),
+    "callback": ("reason",),
+    "hold": ("reason",),
 }
 
 
@@ -92,6 +93,8 @@ class Ledger:
                     connection.execute(delete(self._tables[table]).where(self._tables[table].c.id == id))
                 case Erase(call_id):
                     self._erase(connection, call_id)
+                case Blank(event_ids):
+                    self._blank(connection, event_ids)
         self._flush(connection)
 
     def _append(self, event: Event) -> None:
@@ -173,6 +176,8 @@ class Ledger:
     def _erase(self, connection: Connection, call_id: str) -> None:
         """Blanks the rows, drops the events' content, and notes the digests of what is left."""
         _require(self._is_closed(connection, "call", call_id), f"call {call_id}: not there, or not over")
+        hold = self._statements.select(connection, "hold", call_id, ("released_at",))
+        _require(hold is None or hold["released_at"] is not None, f"call {call_id}: it is held")
         self._flush(connection)
         t = self._tables
         incidents = select(t["incident"].c.id).where(t["incident"].c.call_id == call_id).scalar_subquery()
@@ -180,16 +185,28 @@ class Ledger:
         ids = [str(id) for id in connection.execute(dispatches).scalars()]
         of = {"call": t["call"].c.id == call_id, "incident": t["incident"].c.call_id == call_id}
         of |= {"dispatch": t["dispatch"].c.id.in_(ids), "callback": t["callback"].c.id == call_id}
+        of |= {"hold": t["hold"].c.id == call_id}
         for table, columns in _ERASED_COLUMNS.items():
             connection.execute(update(t[table]).where(of[table]).values(dict.fromkeys(columns)))
         connection.execute(delete(t["outbox"]).where(t["outbox"].c.dispatch_id.in_(ids)))
         event = t["event"].c
         theirs = (event.call_id == call_id) | ((event.subject != "call") & event.subject_id.in_(ids))
-        connection.execute(update(t["event"]).where(theirs).values(data=None, salt=None))
+        content = theirs & event.kind.not_in(closing.LASTING)
+        connection.execute(update(t["event"]).where(content).values(data=None, salt=None))
         for table, where in of.items():
             for id in connection.execute(select(t[table].c.id).where(where).order_by(t[table].c.id)).scalars():
                 if self._is_closed(connection, table, str(id)):
                     self._note_closing(connection, table, str(id), closing.ERASED)
+        self.erased = True
+
+    def _blank(self, connection: Connection, event_ids: Sequence[str]) -> None:
+        """Drops the content of events that are no call's, and says of which."""
+        self._flush(connection)
+        event = self._tables["event"]
+        loose = event.c.id.in_(event_ids) & event.c.call_id.is_(None) & event.c.kind.not_in(closing.RESERVED)
+        done = connection.execute(update(event).where(loose).values(data=None, salt=None)).rowcount
+        _require(done == len(event_ids), "an event is not there, or it is a call's")
+        self._append(Event(self._now(), "system", "records", None, closing.ERASED, {"events": list(event_ids)}))
         self.erased = True
 
     def _values(self, table: str, row: Row) -> Values:

@@ -167,6 +167,19 @@ class CallbackRow(SQLModel, table=True):
     reason: str | None = None
 
 
+class HoldRow(SQLModel, table=True):
+    """A call that is needed, by a court or an inquiry: until it is released nothing of it goes. `id` is the call's."""
+
+    __tablename__ = "hold"
+
+    id: str = Field(primary_key=True, foreign_key="call.id")
+    reason: str | None = None
+    placed_at: str
+    placed_by: str
+    released_at: str | None = None
+    released_by: str | None = None
+
+
 class WriterRow(SQLModel, table=True):
     """How far a run of the writer came: its last batch (the journal is replayed from there) and its last event."""
 

@@ -40,11 +40,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found: every problem, the first in the chain first, at most 100; and where the chain ends, and when."""
+    """What was found: every problem, the first in the chain first, at most 100; and where the chain ends, and when.
+
+    `erased` is how many calls have lost their content as the record itself says.
+    """
 
     problems: list[Problem]
     head: Head
     last_at: str
+    erased: int = 0
 
 
 def verify(database: str, known: Iterable[Head] = ()) -> list[Problem]:
@@ -67,7 +71,7 @@ def examine(database: str, known: Iterable[Head] = ()) -> Finding:
         raise StoreUnavailable(str(error.orig)) from error
     finally:
         engine.dispose()
-    return Finding(problems, Head(walk.seq, walk.hash), walk.at)
+    return Finding(problems, Head(walk.seq, walk.hash), walk.at, len(walk.erased))
 
 
 class _Event(NamedTuple):
@@ -89,6 +93,11 @@ class _Event(NamedTuple):
         """Whether every column has its kind: SQLite would hold anything."""
         return isinstance(self.seq, int) and all(value is None or isinstance(value, str) for value in self[1:])
 
+    @property
+    def blank_of(self) -> str:
+        """Under what its erasure is noted: its call, its dispatch, or itself."""
+        return self.call_id or (self.subject_id if self.subject == "dispatch" else self.id)
+
     def has_digest(self) -> bool:
         """Whether the digest is that of the content."""
         return self.is_text() and event_digest(str(self.salt), str(self.data)) == self.digest
@@ -109,7 +118,8 @@ class _Walk:
     hash: str = GENESIS
     at: str = ""
     digests: dict[tuple[str, str], str | None] = field(default_factory=dict)  # of closed rows; None: open again
-    blank: dict[str, _Event] = field(default_factory=dict)  # the first event without content of a call (or subject)
+    blank: dict[str, _Event] = field(default_factory=dict)  # the first event without content of each call or subject
+    erased: set[str] = field(default_factory=set)  # calls
 
 
 def _problems(connection: Connection, walk: _Walk, known: Iterable[Head]) -> Iterator[Problem]:
@@ -136,7 +146,9 @@ def _check_event(walk: _Walk, event: _Event) -> Iterator[Problem]:
         what = f"changed, inserted or moved: it does not follow from event {walk.seq}"
         yield Problem("event", str(event.id), event.seq, what)
     if event.data is None and event.salt is None:
-        walk.blank.setdefault(event.call_id or event.subject_id, event)
+        if event.kind in closing.LASTING:
+            yield Problem("event", str(event.id), event.seq, "its content is gone, which no erasure takes")
+        walk.blank.setdefault(event.blank_of, event)
     elif not event.has_digest():
         yield Problem("event", str(event.id), event.seq, "its content was changed")
     else:
@@ -149,11 +161,16 @@ def _note_closing(walk: _Walk, event: _Event) -> None:
     if event.kind not in closing.RESERVED:
         return
     row = json.loads(str(event.data))
+    if "events" in row:
+        for id in row["events"]:
+            walk.blank.pop(id, None)
+        return
     place = (row.get("table", event.subject), row.get("id", event.subject_id))
     walk.digests[place] = None if event.kind == closing.REOPENED else row["digest"]
     if event.kind == closing.ERASED:
         walk.blank.pop(str(event.call_id), None)
         walk.blank.pop(event.subject_id, None)
+        walk.erased.add(str(event.call_id))
 
 
 def _check_head(connection: Connection, walk: _Walk) -> Iterator[Problem]:

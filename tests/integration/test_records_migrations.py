@@ -25,7 +25,7 @@ def test_the_migrations_make_what_the_models_say(database: Database) -> None:
     engine.dispose()
 
 
-_HEAD = "0002"
+_HEAD = "0003"
 _CONTRACT = {
     "call": "id sip_call_id trunk called caller_number identity_class callable language lat lon radius_m"
     " location_method received_at answered_at offered_at connected_at ended_at seat_id outcome ended_by sip_status"
