@@ -49,13 +49,15 @@ TRANSPORTS: tuple[Transport, ...] = ("udp", "tcp", "tls")
 class Side:
     """A stack on its sockets. `on_event` answers what comes."""
 
-    def __init__(self, host: str, transports: tuple[str, ...], other: str, **options: Any) -> None:
+    def __init__(
+        self, host: str, transports: tuple[str, ...], other: str, more: tuple[Listen, ...] = (), **options: Any
+    ) -> None:
         self.clock = Clock()
         self.addresses = Addresses(self.clock)
         self.settings = StackSettings(
             domain="siaga.local",
             own_hosts=frozenset({host}),
-            trunks=(TrunkOptions("carrier", (ip_network(f"{other}/32"),)),),
+            trunks=(TrunkOptions("carrier", (ip_network(other),)),),
             seats=(SeatOptions("101", "rahasia"),),
             contact_for=self.addresses.contact_for,
         )
@@ -63,7 +65,7 @@ class Side:
         self.registry = CollectorRegistry()
         self.events: list[Event] = []
         self.on_event: Callable[[Event], None] = lambda _: None
-        listens = [Listen(transport, host, 0) for transport in transports]
+        listens = [*(Listen(transport, host, 0) for transport in transports), *more]
         self.endpoint = Endpoint(self.stack, listens, self.clock, self._take, Metrics(self.registry), **options)
         self._changed = asyncio.Event()
 
@@ -123,7 +125,7 @@ def test_a_call_from_its_invite_to_its_bye(
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
 
     async def work() -> None:
-        files = {"certificate": certificate, "key": key}
+        files: dict[str, Any] = {"certificate": certificate, "key": key}
         async with (
             Side(CENTRE, TRANSPORTS, CARRIER, **files) as centre,
             Side(CARRIER, TRANSPORTS, CENTRE, **files) as carrier,
