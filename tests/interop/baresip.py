@@ -15,6 +15,7 @@ MODULES = Path("/usr/lib/baresip/modules")
 _CONFIG = """\
 poll_method epoll
 sip_listen {host}:{port}
+sip_cafile {ca}
 net_interface {host}
 audio_source aufile,{voice}
 audio_player aubridge,nobody
@@ -34,15 +35,26 @@ snd_path {folder}
 
 @contextmanager
 def seat(
-    folder: Path, name: str, password: str, server: tuple[str, int], transport: str, said: NDArray[np.int16], rtp: int
+    folder: Path,
+    name: str,
+    password: str,
+    server: tuple[str, int],
+    transport: str,
+    said: NDArray[np.int16],
+    rtp: int,
+    ca: Path,
 ) -> Iterator["Baresip"]:
-    """A running baresip that registers, answers by itself, says `said` and keeps what it hears."""
+    """A running baresip that registers, answers by itself, says `said` and keeps what it hears.
+
+    Over TLS it wants a certificate that `ca` vouches for.
+    """
     folder.mkdir()
     write_wave(folder / "voice.wav", said)
     (folder / "config").write_text(
         _CONFIG.format(
             host="127.0.0.1",
             port=0,
+            ca=ca,
             voice=folder / "voice.wav",
             folder=folder,
             rtp=rtp,

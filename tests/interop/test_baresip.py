@@ -11,6 +11,7 @@ from siaga_pbx.demo.callers import ALIKE
 from siaga_pbx.demo.centre import DAEMON, TRUNK, Centre, free_port
 from siaga_pbx.demo.compare import likeness, recording
 from siaga_pbx.demo.phones import Caller, exact_audio, voice
+from tests.authority import Authority
 from tests.interop import baresip
 from tests.interop.centres import ended, kinds, row, running, seat_state, until
 
@@ -20,17 +21,23 @@ TALK_S = 4.0
 
 @pytest.fixture(scope="module")
 def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
-    with running(Centre(tmp_path_factory.mktemp("baresip"), agencies={}, queue="wrap_up_s = 0")) as made:
+    folder = tmp_path_factory.mktemp("baresip")
+    authority = Authority(folder)
+    certificate, key = authority.pair("centre", DAEMON)
+    tls = f'certificate = "{certificate}"\nkey = "{key}"\nca = "{authority.certificate}"'
+    listen = (f"tls://{DAEMON}:{free_port()}",)
+    with running(Centre(folder, agencies={}, queue="wrap_up_s = 0", listen=listen, sip=tls)) as made:
         yield made
 
 
 # pyVoIP closes its socket under its own sending thread, which then may die of it: at the end of the call, no matter.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
 def test_seat_and_caller_hear_each_other(centre: Centre, tmp_path: Path, transport: str) -> None:
     words = _samples(voice(70))
-    server = (DAEMON, centre.sip_port)
-    with baresip.seat(tmp_path / "seat", "101", centre.password("101"), server, transport, words, 27000) as phone:
+    port = int(centre.listen[0].rpartition(":")[2]) if transport == "tls" else centre.sip_port
+    server, ca = (DAEMON, port), centre.folder / "authority.crt"
+    with baresip.seat(tmp_path / "seat", "101", centre.password("101"), server, transport, words, 27000, ca) as phone:
         until(lambda: seat_state(centre, "101") == "ready", "the registration")
         said, heard, call_id = _call(centre)
         call = ended(centre, call_id)
