@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Protocol
 
 from siaga_pbx.records.hooks import Hooks
@@ -85,11 +86,11 @@ class SqliteFile(Database):
             yield
 
     def copy(self) -> "SqliteFile":
-        number = len(list(self.file.parent.glob("copy*")))
-        return SqliteFile(Path(shutil.copy(self.file, self.file.with_name(f"copy{number}.db"))))
+        return SqliteFile(Path(shutil.copy(self.file, Path(mkdtemp(dir=self.file.parent)) / "siaga.db")))
 
     def drop(self) -> None:
-        self.file.unlink(missing_ok=True)
+        for path in self.file.parent.glob(f"{self.file.name}*"):
+            path.unlink()
 
 
 class PostgresDatabase(Database):

@@ -7,7 +7,7 @@ import psycopg
 from psycopg.abc import PQGen
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from siaga_pbx.records.errors import StoreUnavailable
@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 _WRITER_LOCK = 0x53494147_41000001  # "SIAGA": PostgreSQL's advisory locks are numbers, the same for every program
 _MIGRATION_LOCK = 0x53494147_41000002
+_LOCK_NOT_AVAILABLE = "55P03"
 _CONNECT_S = 5
 PATIENCE_S = 20.0
 """No statement of ours takes a second; a server that hangs must not hang the writer."""
@@ -85,17 +86,20 @@ def reader_engine(url: str) -> Engine:
 
 
 def be_the_writer(connection: Connection, name: str) -> None:
-    """Takes the lock that the database's one writer holds for as long as its session lives; raises StoreUnavailable.
+    """Takes the lock that the database's one writer holds for as long as its session lives, or raises StoreUnavailable.
 
     Sessions of this very writer that broke, and that the server has not yet missed, are ended first.
     """
     broken = "application_name = :name AND pid <> pg_backend_pid() AND usename = current_user"
     ended = text(f"SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE {broken}")  # noqa: S608
-    with connection.begin():
-        connection.execute(ended, {"name": name})
-        taken = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _WRITER_LOCK}).scalar_one()
-    if not taken:
-        raise StoreUnavailable("another process writes to this database")
+    try:
+        with connection.begin():
+            connection.execute(ended, {"name": name})
+            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _WRITER_LOCK})
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+            raise StoreUnavailable("another process writes to this database") from error
+        raise
 
 
 def wait_for_migrations(connection: Connection) -> None:

@@ -101,8 +101,9 @@ class Store:
     def commit(self, changes: Iterable[Change]) -> Future[None]:
         """The future is done once all the changes are durable in the database; what was written before is, too.
 
-        It fails with StoreUnavailable or ChangeRefused; then none of them is in the database, now or later. Never
-        blocks. In asyncio: `await asyncio.wrap_future(store.commit(changes))`.
+        It fails with StoreUnavailable or ChangeRefused; then none of them is in the database, now or later. When the
+        connection breaks in mid-commit it is done once the database can be asked what came of it. Never blocks. In
+        asyncio: `await asyncio.wrap_future(store.commit(changes))`.
         """
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()  # what is handed over cannot be called back

@@ -1,7 +1,7 @@
 """The writer's work, without its thread: batches into the database, or into the journal while that fails, and back."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,7 +85,8 @@ class Writer:
         self._identity: tuple[int, int] | None = None
         self._sound = False  # migrated and checked, and nothing went wrong since that could damage it
         self._settled = False  # the rows of a crashed run are closed
-        self._in_doubt = False  # a commit failed half-way: only the mark in the database tells whether it took
+        self._in_doubt = 0  # a commit up to this batch failed half-way: only the database can tell whether it took
+        self._waiting: list[Batch] = []  # those with futures among them
         self._last = 0  # the number of the last batch taken
         self._marks: dict[str, int] = {}
         self._retry_at = 0.0
@@ -101,7 +102,10 @@ class Writer:
         self.recover()
 
     def take(self, batches: Sequence[Batch]) -> None:
-        """Carries the batches out, in order, or puts them into the journal; then every future is done. Never raises."""
+        """Carries the batches out, in order, or puts them into the journal. Never raises.
+
+        Then every future is done, but for those of a commit that failed half-way: they are when it is known.
+        """
         for batch in batches:
             self._last += 1
             batch.number = self._last
@@ -114,10 +118,8 @@ class Writer:
             except Exception as error:  # noqa: BLE001  whatever it is, the thread and the batches must survive it
                 self._fall(error)
         done = self._marks.get(self.run, 0)
+        self._tell_waiting(batch for batch in batches if batch.number <= done)
         self._divert([batch for batch in batches if batch.number > done])
-        for batch in batches:
-            if batch.future is not None and not batch.future.done():
-                batch.future.set_result(None)
 
     def recover(self) -> bool:
         """Tries the database: opens it, replays the journal, closes a crashed run's rows. Never raises."""
@@ -145,6 +147,7 @@ class Writer:
             self.recover()
         self._journal.close()
         self._tell_journal()
+        self._tell_waiting(self._waiting)  # the process ends: nobody confirms anything any more
         if self._connection is not None:
             with suppress(Exception):
                 empty_log(self._connection)
@@ -177,9 +180,9 @@ class Writer:
         try:
             work(connection)
             self._ledger.set_mark(connection, run, number)
-            self._in_doubt = True
+            self._in_doubt = number if run == self.run else 0
             transaction.commit()
-            self._in_doubt = False
+            self._in_doubt = 0
         except BaseException:
             self._ledger.head = head
             with suppress(DBAPIError):  # the first error tells more
@@ -246,6 +249,9 @@ class Writer:
             self._ledger.load(connection)
             self._marks = {self.run: self._ledger.mark(connection, self.run)}
             self.head = self._ledger.head
+        self._in_doubt = 0
+        waiting, self._waiting = self._waiting, []
+        self._tell_waiting(waiting)
 
     def _sound_connection(self) -> Connection:
         if self._connection is None:
@@ -260,7 +266,6 @@ class Writer:
         self._sound = self._sound and is_harmless(error)
         self._disconnect()
         if self._in_doubt:
-            self._in_doubt = False
             with suppress(Exception):
                 self._connect()
         self._retry_at = time.monotonic() + self._settings.retry_s
@@ -278,10 +283,20 @@ class Writer:
         if not batches:
             return
         self._journal.append(Entry(self.run, batch.number, batch.changes) for batch in batches if batch.future is None)
+        waiting = [batch for batch in batches if batch.future is not None and not batch.future.done()]
+        self._waiting += [batch for batch in waiting if batch.number <= self._in_doubt]
+        self._tell_waiting([batch for batch in waiting if batch.number > self._in_doubt])
+        self._tell_journal()
+
+    def _tell_waiting(self, batches: Iterable[Batch]) -> None:
+        """Whether each commit() is in the database, as its mark says."""
+        done = self._marks.get(self.run, 0)
         for batch in batches:
             if batch.future is not None and not batch.future.done():
-                batch.future.set_exception(StoreUnavailable("the database cannot be written now"))
-        self._tell_journal()
+                if batch.number <= done:
+                    batch.future.set_result(None)
+                else:
+                    batch.future.set_exception(StoreUnavailable("the database cannot be written now"))
 
     def _replay(self) -> None:
         """The whole journal, in order; between the earlier runs' batches and our own the crashed run's rows close."""

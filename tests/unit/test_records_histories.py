@@ -6,10 +6,10 @@
 """
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +27,9 @@ from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.journal import Journal
 from siaga_pbx.records.verify import verify
 from siaga_pbx.records.writer import Batch, Writer, WriterSettings
-from tests.records_support import AT, event, rows, url_of
+from tests.postgres_server import PostgresServer
+from tests.records_databases import Database, PostgresDatabase, SqliteFile
+from tests.records_support import AT, event
 
 # In memory, where there is such a folder: a disk's sync at every step would make these histories take minutes.
 _MEMORY = Path("/dev/shm")
@@ -67,10 +69,10 @@ steps = st.one_of(
 class World:
     """A database with its journal, the writer of the moment, and what must be in the records."""
 
-    file: Path
+    database: Database
     writer: Writer | None = None
     journal: Journal | None = None
-    locker: sqlite3.Connection | None = None
+    locker: AbstractContextManager[None] | None = None
     fuse: int | None = None
     count: int = 0
     live: list[str] = field(default_factory=list)
@@ -84,10 +86,10 @@ class World:
             case CrashAfter(moments):
                 self.fuse = moments
             case "lock" if self.locker is None:
-                self.locker = sqlite3.connect(self.file, isolation_level=None, timeout=0)
-                self.locker.execute("BEGIN IMMEDIATE")
+                self.locker = locked(self.database)
+                self.locker.__enter__()
             case "unlock" if self.locker is not None:
-                self.locker.close()
+                self.locker.__exit__(None, None, None)
                 self.locker = None
             case "restart":
                 self.stop()
@@ -111,8 +113,8 @@ class World:
             return AT
 
         hooks = Hooks(*[lambda *_: self.moment()] * 3)
-        self.journal = Journal(self.file.with_name("pending"), 1000)
-        settings = WriterSettings(url_of(self.file), busy_timeout_s=0.0, retry_s=0.0)
+        self.journal = Journal(self.database.journal, 1000)
+        settings = WriterSettings(self.database.url, busy_timeout_s=0.0, retry_s=0.0)
         self.writer = Writer(settings, self.journal, hooks, now, entropy)
         try:
             self.writer.start()
@@ -124,6 +126,7 @@ class World:
         if self.writer is not None:
             try:
                 self.writer.close()
+                gone(self.database)
                 self.writer, self.live = None, []
             except Crash:
                 self.die()
@@ -133,6 +136,7 @@ class World:
         assert self.writer is not None
         assert self.journal is not None
         self.writer._disconnect()
+        gone(self.database)
         if self.journal._fd is not None:
             os.close(self.journal._fd)
         self.writer = self.journal = self.fuse = None
@@ -180,46 +184,84 @@ def kinds(batch: Batch) -> list[str]:
 
 def check(world: World) -> None:
     """Everything that the docstring of this file promises."""
-    found = [str(kind) for (kind,) in rows(world.file, "SELECT kind FROM event WHERE kind GLOB 'e[0-9]*' ORDER BY seq")]
+    database = world.database
+    found = [str(kind) for (kind,) in database.rows("SELECT kind FROM event WHERE kind LIKE 'e0%' ORDER BY seq")]
     assert found == sorted(set(found)), "in order, and none twice"
     uncertain = set().union(*world.uncertain)
     assert [kind for kind in found if kind not in uncertain] == world.expected
     for batch in world.uncertain:
         assert batch <= set(found) or batch.isdisjoint(found), "a batch is whole"
-    assert rows(world.file, "SELECT id FROM call WHERE ended_at IS NULL") == []
-    assert rows(world.file, "SELECT data FROM event WHERE kind = 'changes_refused'") == []
-    assert not world.file.with_name("pending").exists()
-    assert verify(url_of(world.file)) == []
+    assert database.rows("SELECT id FROM call WHERE ended_at IS NULL") == []
+    assert database.rows("SELECT data FROM event WHERE kind = 'changes_refused'") == []
+    assert not database.journal.exists()
+    assert verify(database.url) == []
+
+
+@contextmanager
+def locked(database: Database) -> Iterator[None]:
+    """Somebody else holds it."""
+    if not isinstance(database, SqliteFile):
+        with database.locked():
+            yield
+        return
+    with closing(sqlite3.connect(database.file, isolation_level=None, timeout=0)) as locker:
+        locker.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def gone(database: Database) -> None:
+    """Returns once a server has seen that the writer is gone: it needs a moment, in which nobody else could write."""
+    if isinstance(database, PostgresDatabase):
+        with database.tampering() as run:
+            while run("SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'siaga-pbx%'"):
+                pass
 
 
 @pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    """A folder in memory with a database that has the schema."""
+def template() -> Iterator[SqliteFile]:
+    """A database in memory that has the schema."""
     with TemporaryDirectory(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None) as folder:
-        file = Path(folder) / "template.db"
-        migrate(url_of(file))
-        yield file
+        made = SqliteFile(Path(folder) / "template.db")
+        migrate(made.url)
+        yield made
 
 
-def history(template: Path, steps: Sequence[Step]) -> None:
-    with TemporaryDirectory(dir=template.parent) as folder:
-        world = World(Path(folder) / "siaga.db")
-        shutil.copy(template, world.file)
-        world.start()
-        for step in steps:
-            world.run(step)
-        world.run("unlock")
-        world.fuse = None
-        world.run("restart")
-        world.run("restart")
-        assert world.writer is not None
-        assert world.writer.up
-        world.stop()
-        check(world)
+@pytest.fixture(scope="module")
+def postgres_template(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Database:
+    """The same on PostgreSQL."""
+    made = PostgresDatabase(server, tmp_path_factory.mktemp("histories"))
+    migrate(made.url)
+    return made
+
+
+def history(template: Database, steps: Sequence[Step]) -> None:
+    database = template.copy()
+    world = World(database)
+    world.start()
+    for step in steps:
+        world.run(step)
+    world.run("unlock")
+    world.fuse = None
+    world.run("restart")
+    world.run("restart")
+    assert world.writer is not None
+    assert world.writer.up
+    world.stop()
+    check(world)
+    database.drop()
 
 
 @pytest.mark.parametrize("moment", range(12))
-def test_a_crash_at_every_moment_of_a_replay(template: Path, moment: int) -> None:
+def test_a_crash_at_every_moment_of_a_replay(template: Database, moment: int) -> None:
+    crash_in_a_replay(template, moment)
+
+
+@pytest.mark.parametrize("moment", range(0, 12, 3))
+def test_a_crash_in_a_replay_on_postgresql(postgres_template: Database, moment: int) -> None:
+    crash_in_a_replay(postgres_template, moment)
+
+
+def crash_in_a_replay(template: Database, moment: int) -> None:
     taken = Take([1, 2], commit=False, arrives=True, ends=False)
     history(template, [taken, "lock", taken, taken, "unlock", CrashAfter(moment), taken])
     history(template, [taken, "lock", taken, "restart", taken, "unlock", CrashAfter(moment), "restart", taken])
@@ -227,12 +269,25 @@ def test_a_crash_at_every_moment_of_a_replay(template: Path, moment: int) -> Non
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(steps, min_size=1, max_size=25))
-def test_any_history(template: Path, steps: list[Step]) -> None:
+def test_any_history(template: Database, steps: list[Step]) -> None:
     history(template, steps)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.lists(steps, min_size=5, max_size=15))
+def test_any_history_on_postgresql(postgres_template: Database, steps: list[Step]) -> None:
+    history(postgres_template, steps)
 
 
 @pytest.mark.soak
 @settings(max_examples=3000, deadline=None)
 @given(st.lists(steps, min_size=10, max_size=60))
-def test_thousands_of_histories(template: Path, steps: list[Step]) -> None:
+def test_thousands_of_histories(template: Database, steps: list[Step]) -> None:
     history(template, steps)
+
+
+@pytest.mark.soak
+@settings(max_examples=300, deadline=None)
+@given(st.lists(steps, min_size=5, max_size=40))
+def test_hundreds_of_histories_on_postgresql(postgres_template: Database, steps: list[Step]) -> None:
+    history(postgres_template, steps)
