@@ -11,10 +11,12 @@ from time import monotonic, sleep
 
 import pytest
 
+from siaga_pbx.demo.callers import ALIKE
 from siaga_pbx.demo.centre import TRUNK, Centre
+from siaga_pbx.demo.compare import likeness
 from tests.interop.audio import Rtp
-from tests.interop.calls import SEAT, bridged, carrier, hear_each_other, registered, take
-from tests.interop.centres import alarms, ended, log_of, row, running, seat_state, siaga, until
+from tests.interop.calls import PIECE, SEAT, bridged, carrier, hear_each_other, registered, take
+from tests.interop.centres import alarms, ended, kinds, log_of, row, running, seat_state, siaga, until
 from tests.interop.uac import Ua
 
 QUEUE = "ring_s = 30\nrest_s = 1\nwrap_up_s = 0"
@@ -52,6 +54,25 @@ def test_daemon_killed_in_mid_call(centre: Centre, seat: Ua) -> None:
         assert ended(centre, call.call_id)["outcome"] == "answered"
     verified = siaga(centre, "verify-records")
     assert verified.returncode == 0, verified.stdout
+
+
+def test_media_worker_killed_in_mid_call(centre: Centre, seat: Ua) -> None:
+    """Both hear each other again; the record says what was lost, of the audio and of the recording."""
+    with carrier(centre) as caller, Rtp(TRUNK, 10) as mouth, Rtp(SEAT, 11) as ear:
+        begun = monotonic()
+        call, _ = bridged(caller, seat, mouth, ear)
+        hear_each_other(mouth, ear)
+        os.kill(worker_of(centre), signal.SIGKILL)
+        after = slice(start := round((monotonic() - begun + 1) * 8000), start + PIECE)
+        until(lambda: likeness(mouth.said[after], ear.heard()) >= ALIKE, "the caller's voice a second later")
+        until(lambda: likeness(ear.said[after], mouth.heard()) >= ALIKE, "the seat's voice a second later")
+        call.bye()
+        assert ended(centre, call.call_id)["outcome"] == "answered"
+        until(lambda: "recorded" in kinds(centre, call.call_id), "the recording")
+        happened = kinds(centre, call.call_id)
+        assert happened.count("media_down") == happened.count("media_resumed") == 2
+        assert happened.count("recording_gap") == 1
+        until(lambda: "media_down_0" not in alarms(centre), "the end of the alarm")
 
 
 def test_media_worker_killed(centre: Centre, seat: Ua) -> None:
@@ -108,10 +129,12 @@ def test_full_port_range(tmp_path: Path) -> None:
 
 @contextmanager
 def no_worker(centre: Centre) -> Iterator[None]:
-    """Kills the media worker, and keeps any other from starting by holding its lock."""
-    started = [json.loads(line) for line in log_of(centre).splitlines() if "media.started" in line]
+    """Kills the media worker with its keeper, and keeps any other from starting by holding its lock."""
     with (centre.folder / "media.sock.0.lock").open("a") as lock:
-        os.kill(started[-1]["pid"], signal.SIGKILL)
+        worker = worker_of(centre)
+        keeper = int(Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        for process in (keeper, worker):
+            os.kill(process, signal.SIGKILL)
         deadline = monotonic() + 10
         while True:
             try:
@@ -121,3 +144,9 @@ def no_worker(centre: Centre) -> Iterator[None]:
                 assert monotonic() < deadline
                 sleep(0.001)
         yield
+
+
+def worker_of(centre: Centre) -> int:
+    """The media worker's process."""
+    started = [json.loads(line) for line in log_of(centre).splitlines() if "media.started" in line]
+    return int(started[-1]["pid"])
