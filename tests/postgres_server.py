@@ -29,8 +29,7 @@ class PostgresServer:
         self._user = "postgres" if os.getuid() == 0 else None  # the server refuses to run as root
         self._process: subprocess.Popen[bytes] | None = None
         self._names = count(1)
-        if self._user is not None:
-            shutil.chown(self.folder, self._user, self._user)
+        self.own(self.folder)
         password = self.folder / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
@@ -94,6 +93,11 @@ class PostgresServer:
 
     def drop(self, database: str) -> None:
         self.administer(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+    def own(self, folder: Path) -> None:
+        """The server may write there."""
+        if self._user is not None:
+            shutil.chown(folder, self._user, self._user)
 
     def administer(self, *statements: str) -> None:
         """As the superuser."""

@@ -96,9 +96,9 @@ class SqliteFile(Database):
 class PostgresDatabase(Database):
     kind = "postgresql"
 
-    def __init__(self, server: PostgresServer, folder: Path, template: str = "template1") -> None:
+    def __init__(self, server: PostgresServer, folder: Path, template: str = "template1", options: str = "") -> None:
         self.server, self._folder = server, folder
-        self.name = server.create(template)
+        self.name = server.create(template, options)
         self.url = server.url(self.name)
         self.journal = folder / f"{self.name}.pending"
 

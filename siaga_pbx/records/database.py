@@ -145,7 +145,7 @@ def migrate(url: str, busy_timeout_s: float = 5.0) -> None:
     """
     prepare_file(url)
     if sqlite_file(url) is None:
-        engine = postgres.writer_engine(url, "siaga-pbx migration", busy_timeout_s, patience_s=None)
+        engine = postgres.writer_engine(url, "siaga-pbx migration", busy_timeout_s, patient=True)
     else:
         # A step that rebuilds a table (batch mode) needs foreign keys off; that cannot be changed in its transaction.
         engine = _sqlite_writer(url, busy_timeout_s, foreign_keys=False)

@@ -18,8 +18,8 @@ _WRITER_LOCK = 0x53494147_41000001  # "SIAGA": PostgreSQL's advisory locks are n
 _MIGRATION_LOCK = 0x53494147_41000002
 _LOCK_NOT_AVAILABLE = "55P03"
 _CONNECT_S = 5
-PATIENCE_S = 20.0
-"""No statement of ours takes a second; a server that hangs must not hang the writer."""
+_SHORTEST_S = 0.1
+_PATIENCE = 10  # times the wait for a lock, 20 s in the daemon; no statement of ours takes a second
 
 _POLL_S = 0.1
 
@@ -50,17 +50,18 @@ def driver_url(url: str) -> URL:
     return make_url(url).set(drivername="postgresql+psycopg")
 
 
-def writer_engine(url: str, name: str, lock_timeout_s: float, patience_s: float | None = PATIENCE_S) -> Engine:
+def writer_engine(url: str, name: str, lock_timeout_s: float, *, patient: bool = False) -> Engine:
     """For writing. Each commit is synced, whatever the server's default is; `name` tells the sessions apart.
 
-    A statement waits `lock_timeout_s` for other sessions' locks, and `patience_s` for the server (None: for ever).
+    A statement waits `lock_timeout_s` for other sessions' locks, and ten times that for the server; when `patient` for
+    ever.
     """
     engine = create_engine(driver_url(url), poolclass=NullPool, connect_args=_connect_args(url))
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: object, _record: object, _args: object, parameters: dict[str, Any]) -> _Impatient:
         connection = _Impatient.connect(**parameters)
-        connection.patience_s = patience_s
+        connection.patience_s = None if patient else _PATIENCE * max(lock_timeout_s, _SHORTEST_S)
         return connection
 
     @event.listens_for(engine, "connect")

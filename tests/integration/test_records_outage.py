@@ -4,9 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,28 +13,10 @@ from siaga_pbx.records.changes import Event, Insert, Update
 from siaga_pbx.records.errors import ChangeRefused, StoreInUse, StoreUnavailable
 from siaga_pbx.records.hooks import Hooks
 from siaga_pbx.records.ids import new_id
-from siaga_pbx.records.store import Store
 from siaga_pbx.records.verify import verify
 from tests.records_databases import Database, SqliteFile
+from tests.records_outages import Bell, kinds, numbered, opened
 from tests.records_support import AT, arrival, end, event, order
-
-
-class Bell:
-    """The alarms as they came, and a way to wait for one."""
-
-    def __init__(self) -> None:
-        self.rung: list[tuple[str, bool]] = []
-        self._change = threading.Condition()
-
-    def ring(self, name: str, active: bool, detail: str) -> None:
-        assert detail
-        with self._change:
-            self.rung.append((name, active))
-            self._change.notify_all()
-
-    def wait_for(self, name: str, active: bool) -> None:
-        with self._change:
-            assert self._change.wait_for(lambda: (name, active) in self.rung, 10), self.rung
 
 
 @pytest.fixture
@@ -54,25 +33,6 @@ def file(tmp_path: Path) -> Path:
 def database_file(file: Path) -> SqliteFile:
     """An SQLite database, for what happens to files only."""
     return SqliteFile(file)
-
-
-@contextmanager
-def opened(database: Database, bell: Bell | None = None) -> Iterator[Store]:
-    store = database.store(Hooks(on_alarm=(bell or Bell()).ring), busy_timeout_s=0.1, retry_s=0.05)
-    store.open()
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def kinds(database: Database) -> list[str]:
-    """The kinds of the tests' own events, in the order of the chain."""
-    return [str(kind) for (kind,) in database.rows("SELECT kind FROM event WHERE kind LIKE 'e0%' ORDER BY seq")]
-
-
-def numbered(count: int, start: int = 0) -> list[str]:
-    return [f"e{number:05d}" for number in range(start, start + count)]
 
 
 def test_locked_for_seconds(database: Database, bell: Bell) -> None:
