@@ -122,6 +122,39 @@ BROKEN = [
         "'sctp://127.0.0.1'",
         "udp://ADDRESS:PORT",
     ),
+    (
+        "siaga.toml",
+        r"^domain = ",
+        'resolver = "dns.example"\ndomain = ',
+        "sip.resolver",
+        "'dns.example'",
+        "ADDRESS or ADDRESS:PORT",
+    ),
+    (
+        "siaga.toml",
+        r"^domain = ",
+        'origins = ["meja.example"]\ndomain = ',
+        "sip.origins[0]",
+        "'meja.example'",
+        "https://meja.example",
+    ),
+    ("siaga.toml", r'^addresses = \["192\.0\.2\.0/28"\]', "", "trunk[0].addresses", "nothing", "or certificate_names"),
+    (
+        "siaga.toml",
+        r'^addresses = \["192\.0\.2\.0/28"\]',
+        'certificate_names = ["sbc.example"]',
+        "sip.ca",
+        "nothing",
+        "as a [[trunk]] has certificate_names",
+    ),
+    (
+        "siaga.toml",
+        r"tcp://127.0.0.1:5060",
+        "wss://127.0.0.1:5443",
+        "sip.certificate",
+        "nothing",
+        "tls:// or wss:// address",
+    ),
     ("siaga.toml", r"mqtt://127.0.0.1:1883", "mqtt://192.0.2.7", "mqtt", "", "mqtts:// for a broker beyond loopback"),
     ("siaga.toml", r'"sip:198\.51\.100\.17:5060"', '"tel:+6281"', "trunk[1].outbound", "'tel:+6281'", "a sip: URI"),
     ("siaga.toml", r'"sip:192\.0\.2\.1"', '"sip:"', "trunk[0].health_uri", "'sip:'", "a sip: URI"),
@@ -153,6 +186,39 @@ def test_a_broken_file_says_what_to_mend(
     assert len(matching) == 1, errors_of(folder)
     assert found in matching[0][2]
     assert accepted in matching[0][3]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("192.0.2.53", ("192.0.2.53", 53)),
+        ("127.0.0.1:5353", ("127.0.0.1", 5353)),
+        ("2001:db8::53", ("2001:db8::53", 53)),
+        ("[::1]:5353", ("::1", 5353)),
+        ("", None),
+    ],
+)
+def test_a_name_server_is_an_address_with_or_without_a_port(
+    folder: Path, written: str, read: tuple[str, int] | None
+) -> None:
+    change(folder / "config" / "siaga.toml", "^domain = ", f'resolver = "{written}"\ndomain = ')
+    assert load(folder / "config" / "siaga.toml").sip.resolver == read
+
+
+def test_a_centre_may_listen_to_everything_at_once(folder: Path) -> None:
+    change(folder / "config" / "siaga.toml", r'"tcp://127.0.0.1:5060"', '"udp://[::1]:5060", "ws://[::]:5080"')
+    assert load(folder / "config" / "siaga.toml").sip.listen == (
+        ("udp", "127.0.0.1", 5060),
+        ("udp", "::1", 5060),
+        ("ws", "::", 5080),
+    )
+
+
+def test_one_name_is_one_trunk_s(folder: Path) -> None:
+    for name in ("SBC.example", "sbc.example"):
+        change(folder / "config" / "siaga.toml", r"^addresses = .*$", f'certificate_names = ["{name}"]')
+    found = errors_of(folder)
+    assert ("siaga.toml", "trunk[1].certificate_names") in [error[:2] for error in found]
 
 
 def test_no_error_shows_a_secret(folder: Path) -> None:
