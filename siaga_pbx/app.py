@@ -44,7 +44,9 @@ SHIFT_S = 12 * 3600.0
 CHECK_PEERS_S = 30.0
 AUDIT_S = 5.0
 CLOCK_CHECK_S = 60.0
-RETENTION_S = 6 * 3600.0
+RETENTION_S = 24 * 3600.0
+FIRST_RETENTION_S = 600.0
+"""From the start: by then the calls of before are settled, and whoever restarts often keeps the days, too."""
 
 _BOUND_AT_START = ("media", "records", "http")
 """Sections that a reload leaves as they were: what they name is bound, opened or spawned at the start."""
@@ -210,18 +212,19 @@ class Daemon:
         self.parts.alarms.set("clock_not_synchronised", not good, "no time service keeps the clock true; see chrony")
 
     async def _purge(self) -> None:
-        """Retention, a few times a day."""
+        """Retention, once a day."""
         parts = self.parts
         while True:
-            await asyncio.sleep(RETENTION_S)
-            records = parts.config.records
-            keep = Keep(records.keep_calls_days, records.keep_recordings_days, records.recordings)
+        records = parts.config.records
+        keep = Keep(records.keep_calls_days, records.keep_recordings_days)
+        await asyncio.sleep(FIRST_RETENTION_S)
             try:
-                purged = await asyncio.to_thread(purge, parts.store, parts.reader, keep, time.time())
-                log.info("retention", calls=purged.calls, files=purged.files)
+                purged = await asyncio.to_thread(purge, parts.store, parts.reader, parts.custody, keep, time.time())
+                log.info("retention", calls=purged.calls, files=purged.files, kept=purged.kept)
             except (RecordsError, TimeoutError) as error:
                 log.warning("retention failed, tried again later", why=str(error))
 
+            await asyncio.sleep(RETENTION_S)
     def _every(self, seconds: float, act: Callable[[], None]) -> None:
         self._spawn(self._repeat(seconds, act))
 

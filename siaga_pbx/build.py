@@ -28,6 +28,9 @@ from siaga_pbx.media.protocol import Network
 from siaga_pbx.metrics import Metrics
 from siaga_pbx.net.addresses import Addresses, Advertised
 from siaga_pbx.net.endpoint import Endpoint
+from siaga_pbx.net.trace import Trace
+from siaga_pbx.records.accesses import AccessLog
+from siaga_pbx.records.custody import Custody
 from siaga_pbx.records.errors import RecordsError
 from siaga_pbx.records.hooks import Hooks as RecordHooks
 from siaga_pbx.records.reader import Reader
@@ -53,6 +56,8 @@ class Parts:
     store: Store
     reader: Reader
     alarms: Alarms
+    accesses: AccessLog
+    custody: Custody
     stack: Stack
     endpoint: Endpoint
     media: MediaClient
@@ -147,6 +152,8 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         media=media,
         queue=tools.queue,
         tools=tools,
+        accesses=AccessLog(store.write, clock.now, clock.utc),
+        custody=Custody(store, reader, config.records.recordings, clock.utc),
         switch=switch,
         lines=lines,
         hub=Hub(config, tools, switch, lines, store),

@@ -13,5 +13,13 @@ class ChangeRefused(RecordsError):
     """The database works, but these changes contradict it (a foreign key, a double id, an unknown column)."""
 
 
+class NotOnRecord(RecordsError):
+    """There is no such thing."""
+
+
+class NotPossible(RecordsError):
+    """As things stand this is not done; nothing has changed."""
+
+
 class StoreInUse(RecordsError):
     """Another process is the writer of this database."""

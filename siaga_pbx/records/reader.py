@@ -10,7 +10,7 @@ from typing import Self, TypeAlias
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.exc import DBAPIError
 
-from siaga_pbx.records.closing import ERASED
+from siaga_pbx.records.closing import LASTING, READ, RESERVED
 from siaga_pbx.records.database import reader_engine
 from siaga_pbx.records.errors import StoreUnavailable
 from siaga_pbx.records.ids import first_id
@@ -73,6 +73,7 @@ class Reader:
         call_id: str | None = None,
         subject: str | None = None,
         subject_id: str | None = None,
+        kind: str | None = None,
         since: str | None = None,
         after: int | None = None,
         limit: int | None = None,
@@ -80,7 +81,7 @@ class Reader:
         """Events by seq. `after`: only those of a higher seq, and `limit` takes the oldest of them (to page on)."""
         event = self._tables["event"]
         query = select(event)
-        wanted = {"call_id": call_id, "subject": subject, "subject_id": subject_id}
+        wanted = {"call_id": call_id, "subject": subject, "subject_id": subject_id, "kind": kind}
         query = query.where(*(event.c[name] == value for name, value in wanted.items() if value is not None))
         if after is not None:
             query = query.where(event.c.seq > after)
@@ -97,13 +98,20 @@ class Reader:
         return self.events(subject="seat", subject_id=seat, since=since, limit=limit)
 
     def incidents(
-        self, *, call_id: str | None = None, since: str | None = None, limit: int | None = None
+        self,
+        *,
+        call_id: str | None = None,
+        status: str | None = None,
+        since: str | None = None,
+        limit: int | None = None,
     ) -> list[Record]:
         """Incidents by the time they were opened."""
         incident = self._tables["incident"]
         query = select(incident)
         if call_id is not None:
             query = query.where(incident.c.call_id == call_id)
+        if status is not None:
+            query = query.where(incident.c.status == status)
         if since is not None:
             query = query.where(incident.c.opened_at >= since)
         return self._newest(query, [incident.c.opened_at, incident.c.id], limit)
@@ -159,6 +167,31 @@ class Reader:
             query = query.where(call.c.received_at >= since)
         return self._newest(query, [call.c.received_at, call.c.id], None)
 
+    def accesses(
+        self, *, call_id: str | None = None, since: str | None = None, limit: int | None = None
+    ) -> list[Record]:
+        """Who has read what: the events of kind `read`, of one call or of all."""
+        return self.events(call_id=call_id, kind=READ, since=since, limit=limit)
+
+    def calls_from(self, number: str) -> list[Record]:
+        """The calls of a number (E.164) that still have it."""
+        call = self._tables["call"]
+        return self._newest(select(call).where(call.c.caller_number == number), [call.c.received_at, call.c.id], None)
+
+    def events_with(self, text: str) -> list[Record]:
+        """The events that are no call's and have that text in their data. Goes through all of them."""
+        event = self._tables["event"]
+        query = select(event).where(event.c.call_id.is_(None), event.c.data.contains(text, autoescape=True))
+        return self._newest(query.where(event.c.kind.not_in([*LASTING, *RESERVED])), [event.c.seq], None)
+
+    def holds(self, *, call_id: str | None = None) -> list[Record]:
+        """The holds that stand, in the order they were placed."""
+        hold = self._tables["hold"]
+        query = select(hold).where(hold.c.released_at.is_(None))
+        if call_id is not None:
+            query = query.where(hold.c.id == call_id)
+        return self._newest(query, [hold.c.placed_at, hold.c.id], None)
+
     def recorded(self, *, before: str) -> list[Record]:
         """The `id` and `recording` of calls with a recording that ended before that time."""
         call = self._tables["call"]
@@ -166,10 +199,11 @@ class Reader:
         return self._newest(query, [call.c.received_at, call.c.id], None)
 
     def unerased(self, *, before: str) -> list[Record]:
-        """The `id` and `recording` of calls that ended before that time and still have their content."""
+        """The `id` and `recording` of calls that ended before that time and have content, still or again."""
         call, event = self._tables["call"], self._tables["event"]
-        erased = select(event.c.seq).where(event.c.call_id == call.c.id, event.c.kind == ERASED).exists()
-        query = select(call.c.id, call.c.recording).where(call.c.ended_at < before, ~erased)
+        content = event.c.data.is_not(None) & event.c.kind.not_in([*LASTING, *RESERVED])
+        has_content = select(event.c.seq).where(event.c.call_id == call.c.id, content).exists()
+        query = select(call.c.id, call.c.recording).where(call.c.ended_at < before, has_content)
         return self._newest(query, [call.c.received_at, call.c.id], None)
 
     def _one(self, table: str, id: str) -> Record | None:

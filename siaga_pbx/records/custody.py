@@ -1,0 +1,190 @@
+"""What may go of the record and what must stay: holds, erasure on request, and erasure when the days are over.
+
+What remains of an erased call is in docs/adr/0501: its times, outcome, trunk, seat, agencies and categories.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from threading import Lock
+
+from siaga_pbx.records.changes import Blank, Change, Erase, Event, Update, Upsert
+from siaga_pbx.records.closing import HELD, RELEASED
+from siaga_pbx.records.errors import NotOnRecord, NotPossible
+from siaga_pbx.records.numbers import national_digits
+from siaga_pbx.records.reader import Reader, Record
+from siaga_pbx.records.store import Store
+from siaga_pbx.records.times import normalise, parse_utc, utc_now
+
+GOES_ON = timedelta(days=2)
+"""An incident that is open and younger than this is still followed: its agencies may need what it says."""
+
+_GROUP = 50  # calls a transaction: the daemon's own writes get their turn in between
+_COMMIT_S = 30.0  # how long one of them may take
+_LEAST_DIGITS = 7  # fewer are found in anything
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """Ids of calls: erased, left because they are held, left because they (or their incident) go on.
+
+    `files` and `events` (those that are no call's) are how many lost their content as well.
+    """
+
+    calls: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    going_on: tuple[str, ...] = ()
+    files: int = 0
+    events: int = 0
+
+
+class Custody:
+    """One thing at a time, from any thread; each takes its time. `recordings` is the folder of the audio files.
+
+    Everything raises StoreUnavailable when the database fails, and TimeoutError when it hangs; what is done stays so.
+    """
+
+    def __init__(self, store: Store, reader: Reader, recordings: Path, utc: Callable[[], str] = utc_now) -> None:
+        self._store, self._reader, self._utc = store, reader, utc
+        self.recordings = recordings
+        self._lock = Lock()
+
+    # --- holds --------------------------------------------------------------------------------------------------------
+
+    def hold(self, id: str, reason: str, by: str) -> str:
+        """Nothing of the call goes until it is released; returns its id. A hold that stands gets the new reason.
+
+        `id`: a call's, live or over, or an incident's. Raises NotOnRecord.
+        """
+        with self._lock:
+            call_id, at = self._call_of(id), self._utc()
+            row: Record = {"id": call_id, "reason": reason, "placed_at": at, "placed_by": by}
+            row |= {"released_at": None, "released_by": None}
+            self._commit([Upsert("hold", row), Event(at, "call", call_id, call_id, HELD, {"by": by})])
+        return call_id
+
+    def release(self, id: str, by: str) -> str:
+        """From now on it may go again. Raises NotOnRecord, NotPossible when it is not held."""
+        with self._lock:
+            call_id, at = self._call_of(id), self._utc()
+            if not self._reader.holds(call_id=call_id):
+                raise NotPossible(f"call {call_id} is not held")
+            released = Update("hold", call_id, {"released_at": at, "released_by": by})
+            self._commit([released, Event(at, "call", call_id, call_id, RELEASED, {"by": by})])
+        return call_id
+
+    # --- erasure ------------------------------------------------------------------------------------------------------
+
+    def erase_call(self, id: str, reason: str, by: str) -> Erased:
+        """Erases an ended call. Raises NotOnRecord, and NotPossible when it is held, or goes on."""
+        with self._lock:
+            call = self._reader.call(self._call_of(id))
+            erased = self._erase([] if call is None else [call])
+            for left, why in ((erased.held, "is held"), (erased.going_on, "or its incident goes on: when it is over")):
+                if left:
+                    raise NotPossible(f"call {left[0]} {why}")
+            self._note(erased, reason, by)
+        return erased
+
+    def erase_number(self, number: str, reason: str, by: str) -> Erased:
+        """Erases the ended calls of a number (E.164), and events of no call that have it. Raises NotOnRecord."""
+        with self._lock:
+            self._commit([])
+            calls, digits = self._reader.calls_from(number), national_digits(number)
+            events = self._reader.events_with(digits) if len(digits) >= _LEAST_DIGITS else []
+            if not calls and not events:
+                raise NotOnRecord(f"nothing of {number} is on record")
+            erased = self._erase(calls, tuple(str(event["id"]) for event in events))
+            self._note(erased, reason, by)
+        return erased
+
+    def erase_due(self, calls: Sequence[Record]) -> Erased:
+        """Erases these calls, rows with `id` and `recording`; but not those that must stay."""
+        with self._lock:
+            return self._erase(calls)
+
+    def erase_recordings(self, calls: Sequence[Record]) -> Erased:
+        """The same, but of each the recording alone."""
+        with self._lock:
+            due, left = self._due(calls)
+            files = 0
+            for group in _groups(due):
+                files += sum(self._remove(call) for call in group)
+                self._commit([change for call in group for change in self._recording_gone(str(call["id"]))])
+            return Erased(_ids(due), left.held, left.going_on, files)
+
+    def is_held(self, file: Path) -> bool:
+        """Whether it is a held call's recording: a file is named after its call."""
+        return bool(self._reader.holds(call_id=file.name.partition(".")[0]))
+
+    def _erase(self, calls: Sequence[Record], events: tuple[str, ...] = ()) -> Erased:
+        due, left = self._due(calls)
+        files = 0
+        for group in _groups(due):
+            # The files first: whatever fails now, the rows still say which file has to go.
+            files += sum(self._remove(call) for call in group)
+            self._commit([Erase(str(call["id"])) for call in group])
+        if events:
+            self._commit([Blank(events)])
+        return Erased(_ids(due), left.held, left.going_on, files, len(events))
+
+    def _due(self, calls: Sequence[Record]) -> tuple[list[Record], Erased]:
+        """Those that may go, and those that are left."""
+        if not calls:
+            return [], Erased()
+        since = normalise((parse_utc(self._utc()) - GOES_ON).isoformat())
+        going_on = {str(incident["call_id"]) for incident in self._reader.incidents(since=since, status="open")}
+        going_on |= {str(call["id"]) for call in self._reader.calls(ended=False)}
+        held = {str(hold["id"]) for hold in self._reader.holds()}
+        due = [call for call in calls if call["id"] not in held | going_on]
+        ids = _ids(calls)
+        left_held, left_going = tuple(id for id in ids if id in held), tuple(id for id in ids if id in going_on - held)
+        return due, Erased(held=left_held, going_on=left_going)
+
+    def _remove(self, call: Record) -> bool:
+        """Deletes the call's recording; a file outside the folder is none of ours, whatever a row says."""
+        if not call["recording"]:
+            return False
+        path = (self.recordings / str(call["recording"])).resolve()
+        if not path.is_relative_to(self.recordings.resolve()):
+            return False
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise NotPossible(f"the recording of call {call['id']} cannot be removed: {error}") from error
+        return True
+
+    def _recording_gone(self, id: str) -> tuple[Change, ...]:
+        return Event(self._utc(), "call", id, id, "recording_erased"), Update("call", id, {"recording": None})
+
+    def _note(self, erased: Erased, reason: str, by: str) -> None:
+        """That it was done, by whom and why; not for whom."""
+        left = {"held": list(erased.held), "going_on": list(erased.going_on)}
+        done = {"calls": list(erased.calls), "events": erased.events, "recordings": erased.files}
+        data = {"by": by, "reason": reason, **done, **left}
+        self._commit([Event(self._utc(), "system", "records", None, "erasure", data)])
+
+    def _call_of(self, id: str) -> str:
+        """The id of the call, be it an incident's that is given. Raises NotOnRecord."""
+        self._commit([])  # a call may have been written a moment ago
+        if self._reader.call(id) is not None:
+            return id
+        incident = self._reader.incident(id)
+        if incident is None:
+            raise NotOnRecord(f"no call {id} is on record")
+        return str(incident["call_id"])
+
+    def _commit(self, changes: Iterable[Change]) -> None:
+        self._store.commit(changes).result(_COMMIT_S)
+
+
+def _ids(calls: Iterable[Record]) -> tuple[str, ...]:
+    return tuple(str(call["id"]) for call in calls)
+
+
+def _groups(calls: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    for start in range(0, len(calls), _GROUP):
+        yield calls[start : start + _GROUP]
