@@ -41,6 +41,7 @@ from siaga_pbx.sip.options import SeatOptions, StackSettings, TrunkOptions
 from siaga_pbx.sip.stack import Stack
 from siaga_pbx.switch import Switch
 from siaga_pbx.tools import Tools
+from siaga_pbx.voicedispatch import VoiceDispatch
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +66,7 @@ class Parts:
     tools: Tools
     switch: Switch
     lines: SeatLines
+    voice: VoiceDispatch
     hub: Hub
     dispatcher: Dispatcher
     pending: Callable[[], int]
@@ -75,7 +77,7 @@ class Parts:
         self.config = config
         self.addresses.configure(config.sip.advertise, advertised(config))
         self.switch.configure(config)
-        self.lines.config = config
+        self.lines.config = self.voice.config = config
         self.hub.configure(config)
         self.endpoint.perform(self.stack.configure(stack_settings(config, self.addresses), now))
         self.switch.carry_out(self.queue.configure(config.queue, config.seats, now))
@@ -130,7 +132,8 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         # Not in the context of the call that asks: its id would stand on every line logged then.
         later=lambda delay, act: loop.call_later(delay, act, context=Context()),
     )
-    dispatcher = Dispatcher(config, store, reader, clock, _dispatch_hooks(parts_alarms, metrics))
+    voice = VoiceDispatch(config, tools)
+    dispatcher = Dispatcher(config, store, reader, clock, _dispatch_hooks(parts_alarms, metrics, voice))
     switch = Switch(config, tools)
     actions = Actions(
         dispatch=lambda call, category, seat: _dispatch(dispatcher, call, category, seat),
@@ -156,7 +159,8 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         custody=Custody(store, reader, config.records.recordings, clock.utc),
         switch=switch,
         lines=lines,
-        hub=Hub(config, tools, switch, lines, store),
+        voice=voice,
+        hub=Hub(config, tools, switch, lines, voice, store),
         dispatcher=dispatcher,
         pending=lambda: journal.pending,
     )
@@ -258,12 +262,13 @@ def _oldest_s(parts: Parts) -> float:
     return 0.0 if since is None else max(0.0, parts.clock.now() - since)
 
 
-def _dispatch_hooks(alarms: Alarms, metrics: Metrics) -> DispatchHooks:
+def _dispatch_hooks(alarms: Alarms, metrics: Metrics, voice: VoiceDispatch) -> DispatchHooks:
     return DispatchHooks(
         on_alarm=alarms.set,
         on_state=lambda agency, state: metrics.dispatches.labels(agency, state).inc(),
         on_accepted=lambda agency, seconds: metrics.dispatch_accept_seconds.labels(agency).observe(seconds),
         on_presence=lambda agency, online: metrics.agency_online.labels(agency).set(bool(online)),
+        speak=voice.speak,
     )
 
 

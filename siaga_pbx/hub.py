@@ -24,21 +24,27 @@ from siaga_pbx.sip.binding import StoredBinding
 from siaga_pbx.sip.uri import Uri
 from siaga_pbx.switch import Switch
 from siaga_pbx.tools import Tools
+from siaga_pbx.voicedispatch import VoiceDispatch
 
 log = structlog.get_logger(__name__)
 
 NO_AUDIO_MS = 60_000.0
 """A leg that was never silent for as long clears the alarm of one that was."""
+_OF_NO_CALL = (Role.FEATURE, Role.CALLBACK, Role.DISPATCH)
+"""Legs that belong to no 112 call: their audio is nobody's record."""
 _TRUNK_ALARMS = ("trunk_down_", "no_route_", "no_common_codec_", "no_audio_")
 
 
 class Hub:
     """A fault of ours in one call must not touch the others: what is raised is caught once, logged and counted."""
 
-    def __init__(self, config: Config, tools: Tools, switch: Switch, lines: SeatLines, store: Store) -> None:
+    def __init__(
+        self, config: Config, tools: Tools, switch: Switch, lines: SeatLines, voice: VoiceDispatch, store: Store
+    ) -> None:
         self.config = config
         self.trunks_up: dict[str, bool] = {}
         self._tools, self._switch, self._lines, self._store = tools, switch, lines, store
+        self._voice = voice
         self._sip: dict[type, Callable[[Any], None]] = {
             sip.IncomingCall: self._incoming,
             sip.Registered: self._registered,
@@ -79,6 +85,8 @@ class Hub:
             return
         if leg.role in (Role.FEATURE, Role.CALLBACK):
             self._lines.on_sip(event, leg)
+        elif leg.role is Role.DISPATCH:
+            self._voice.on_sip(event, leg)
         else:
             self._switch.on_sip(event, leg)
         if isinstance(event, sip.Failed | sip.Ended):
@@ -93,7 +101,13 @@ class Hub:
     def _info(self, event: sip.Info) -> None:
         leg, key = self._tools.legs.get(event.leg), info_key(event.content_type, event.body)
         if leg is not None and key is not None:
-            self._lines.key(leg, key, KeySource.INFO)
+            self._key(leg, key, KeySource.INFO)
+
+    def _key(self, leg: Leg, key: str, source: KeySource) -> None:
+        if leg.role is Role.DISPATCH:
+            self._voice.key(leg, key)
+        else:
+            self._lines.key(leg, key, source)
 
     # --- seats and trunks ---------------------------------------------------------------------------------------------
 
@@ -191,7 +205,7 @@ class Hub:
     def _dtmf(self, event: media.Dtmf) -> None:
         leg = self._tools.legs.get(event.leg)
         if leg is not None:
-            self._lines.key(leg, event.digit, KeySource.RTP)
+            self._key(leg, event.digit, KeySource.RTP)
 
     def _played(self, event: media.Played) -> None:
         leg = self._tools.legs.get(event.leg)
@@ -199,6 +213,8 @@ class Hub:
             return
         if leg.role is Role.FEATURE:
             self._lines.played(leg)
+        elif leg.role is Role.DISPATCH:
+            self._voice.played(leg)
         elif leg.role is Role.SEAT:
             self._switch.takers.played(leg)
 
@@ -230,7 +246,7 @@ class Hub:
             self._tools.metrics.rtp_one_way_calls.inc()
         if stats.received and stats.longest_gap_ms < NO_AUDIO_MS:
             self._tools.alarms.set(_no_audio(leg), False)
-        if leg.role in (Role.FEATURE, Role.CALLBACK):
+        if leg.role in _OF_NO_CALL:
             return
         counts = {"received": stats.received, "sent": stats.sent, "lost": stats.lost, "rejected": stats.rejected}
         times = {"jitter_ms": round(stats.jitter_ms, 3), "longest_gap_ms": round(stats.longest_gap_ms, 1)}
@@ -274,7 +290,7 @@ class Hub:
 
     def _note_media(self, legs: tuple[str, ...], kind: str) -> None:
         for leg in (self._tools.legs.get(leg_id) for leg_id in legs):
-            if leg is not None and leg.role not in (Role.FEATURE, Role.CALLBACK):
+            if leg is not None and leg.role not in _OF_NO_CALL:
                 self._tools.log.step(leg.call, kind, {"leg": leg.role.value})
 
     def _ports_exhausted(self, event: client.PortsExhausted) -> None:

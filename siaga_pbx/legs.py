@@ -22,6 +22,7 @@ class Role(StrEnum):
     FEATURE = "feature"
     CALLBACK = "callback"
     TEST = "test"
+    DISPATCH = "dispatch"
 
 
 _SIDES = {Role.SEAT: media.Side.SEAT, Role.FEATURE: media.Side.SEAT}

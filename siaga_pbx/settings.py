@@ -93,6 +93,9 @@ def _none_if_empty(value: object) -> object:
 def _escalation(step: str) -> str:
     if not re.fullmatch(r"resend|alarm|agency:[a-z0-9_-]{1,32}|call:(sips?|tel):\S+", step):
         raise ValueError(step)
+    kind, _, target = step.partition(":")
+    if kind == "call":
+        _dialable(target)
     return step
 
 

@@ -33,8 +33,10 @@ from siaga_pbx.sip.events import Output, Send
 from siaga_pbx.sip.flow import Flow
 from siaga_pbx.sip.message import Request, Response, parse
 from siaga_pbx.sip.sdp import LocalAudio, Sdp, make_answer, make_offer
+from siaga_pbx.speech import NoVoice
 from siaga_pbx.switch import Switch
 from siaga_pbx.tools import Tools
+from siaga_pbx.voicedispatch import VoiceDispatch
 from tests.flows.bench import SEAT, TRUNK, US, Bench, Peer, credentials, register
 
 SEAT_2 = Flow("udp", US, ("203.0.113.6", 5062))
@@ -187,6 +189,8 @@ class Centre(Bench):
         self.later: list[_Later] = []
         self.dispatched: list[tuple[str, str, str]] = []
         self.dispatch_works = True
+        self.read: list[str] = []
+        self.voice_works = True
         networks = {trunk.id: trunk.media_addresses or trunk.addresses for trunk in self.config.trunks}
         self.tools = Tools(
             stack=self.stack,
@@ -204,8 +208,15 @@ class Centre(Bench):
         self.switch = Switch(self.config, self.tools)
         actions = Actions(self._dispatch, self.reader.callbacks, self.switch.tell, self.switch.takers.last_call)
         self.lines = SeatLines(self.config, self.tools, actions)
-        self.hub = Hub(self.config, self.tools, self.switch, self.lines, self.store)
+        self.voice = VoiceDispatch(self.config, self.tools, self.read_out)
+        self.hub = Hub(self.config, self.tools, self.switch, self.lines, self.voice, self.store)
         self.switch.carry_out(self.tools.queue.start(self.now))
+
+    def read_out(self, text: str, path: Path) -> None:
+        if not self.voice_works:
+            raise NoVoice("espeak-ng is not installed")
+        self.read.append(text)
+        path.write_text(text)
 
     async def _dispatch(self, call: str, category: str, seat: str) -> bool:
         self.dispatched.append((call, category, seat))

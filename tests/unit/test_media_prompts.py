@@ -13,7 +13,9 @@ from siaga_pbx.media.protocol import Codec
 SHIPPED = Path(__file__).parent.parent.parent / "siaga_pbx" / "prompts" / "id"
 NAMES = {
     "greeting", "waiting", "test", "dispatch-sent", "dispatch-failed", "not-known", "paused", "ready", "callback-none",
-    "callback-dialling", "disposition-saved", "failed",
+    "callback-dialling", "disposition-saved", "failed", "voice-intro", "voice-exercise", "voice-test", "voice-fire",
+    "voice-accident", "voice-disaster", "voice-health", "voice-security", "voice-riot", "voice-other", "voice-details",
+    "voice-accept", "voice-accepted",
 }  # fmt: skip
 
 
