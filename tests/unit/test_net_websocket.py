@@ -153,9 +153,10 @@ async def _raw(fixture: Fixture, data: bytes) -> bytes:
         b"\xff" * 100 + b"\r\n",
         b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 4000,
         b"GET /" + b"a" * (MAX_OPENING + 1),
+        b"GET / HTTP/1.1\r\n" + (b"X: " + b"y" * 1000 + b"\r\n") * 20,  # fewer and shorter than HTTP may have
         b"\r\n\r\n\r\n",
     ],
-    ids=["sip", "http", "bytes", "many", "long", "empty"],
+    ids=["sip", "http", "bytes", "many", "long", "wide", "empty"],
 )
 def test_what_is_no_handshake_is_closed(run: Run, data: bytes) -> None:
     async def work() -> None:
