@@ -77,19 +77,23 @@ class Daemon:
         """Raises OSError when an address cannot be bound, StoreInUse and BrokerError; nothing else stops it.
 
         SIP comes first: while a large database is checked or a worker starts, a caller hears ringing, not a dead line.
+        With it, before the first packet, come the calls that an earlier daemon had when it was killed.
         """
         parts, config = self.parts, self.parts.config
         await parts.endpoint.start()
         parts.addresses.bound = parts.endpoint.bound
         parts.endpoint.perform(parts.stack.configure(stack_settings(config, parts.addresses), parts.clock.now()))
         self._sip_bound = True
-        await asyncio.gather(asyncio.to_thread(parts.store.open), parts.media.start())
+        kept = parts.takeover.resume()
+        await asyncio.gather(asyncio.to_thread(parts.store.open, kept), parts.media.start())
+        parts.takeover.claim(await self._rows_of(kept))
         parts.media.release_unclaimed()
         await self._restore_seats()
         parts.switch.carry_out(parts.queue.start(parts.clock.now()))
         await parts.dispatcher.start()
         await self._start_http(config)
         self._every(AUDIT_S, parts.hub.audit)
+        self._every(AUDIT_S, parts.takeover.look_over)
         self._every(CHECK_PEERS_S, parts.hub.check_peers)
         self._every(CLOCK_CHECK_S, self._check_clock)
         self._spawn(parts.metrics.measure_loop_lag(parts.clock.now))
@@ -105,13 +109,24 @@ class Daemon:
         self._notifier.ready(f"{config.centre.name}: {len(config.trunks)} trunks, {len(config.seats)} seats")
         log.info("started", centre=config.centre.id, sip=[str(one) for one in parts.endpoint.bound])
 
+    async def _rows_of(self, calls: frozenset[str]) -> frozenset[str]:
+        """Which of the calls have a row; all, if that cannot be read: most have."""
+        if not calls:
+            return calls
+        try:
+            rows = await asyncio.to_thread(partial(self.parts.reader.calls, ended=False))
+        except RecordsError:
+            return calls
+        return calls & {str(row["id"]) for row in rows}
+
     async def _restore_seats(self) -> None:
         """Registrations and pauses as they were. Without the record phones register again within two minutes."""
         parts, hub = self.parts, self.parts.hub
         try:
-            hub.restore_bindings(await asyncio.to_thread(parts.reader.bindings, parts.clock.utc()))
             since = utc_text(parts.tools.epoch() - SHIFT_S)
             hub.restore_pauses(await asyncio.to_thread(partial(parts.reader.seats, since=since)))
+            # Last: who is registered is offered whoever waits, if he is not paused.
+            hub.restore_bindings(await asyncio.to_thread(parts.reader.bindings, parts.clock.utc()))
         except Exception:
             log.exception("registrations and pauses of before the start cannot be read")
 
@@ -171,13 +186,15 @@ class Daemon:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.parts.tools.legs.none_left(), min(5.0, left))
 
-    async def stop(self) -> None:
-        """End what is left, in the reverse order of the start. A part that fails does not keep the others."""
+    async def stop(self, *, failed: bool = False) -> None:
+        """End what is left, in the reverse order of the start. A part that fails does not keep the others.
+
+        After a start that failed the calls stay as they are, for the next one.
+        """
         parts = self.parts
-        had_calls = len(parts.tools.legs) > 0
-        parts.switch.hang_up_all()
-        if had_calls:
-            await asyncio.sleep(LINGER_S)
+        if not failed:
+            await self._end_calls()
+        parts.takeover.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -186,10 +203,18 @@ class Daemon:
             await self._guarded(self._http.stop)
         await self._guarded(parts.dispatcher.close)
         await self._guarded(parts.endpoint.close)
-        await self._guarded(parts.media.stop)
+        await self._guarded(partial(parts.media.stop, keep_workers=failed))
         await asyncio.to_thread(parts.store.close)
         parts.reader.close()
         log.info("stopped")
+
+    async def _end_calls(self) -> None:
+        parts = self.parts
+        had_calls = len(parts.tools.legs) > 0
+        parts.switch.hang_up_all()
+        if had_calls:
+            await asyncio.sleep(LINGER_S)
+        parts.takeover.flush()
 
     async def _start_http(self, config: Config) -> None:
         parts, listen = self.parts, config.http.listen
@@ -201,6 +226,7 @@ class Daemon:
             outage=RecordsError,
             recordings=config.records.recordings,
             quarantined=lambda: parts.dispatcher.quarantined,
+            traced=parts.trace.of,
             host=listen.host,
         )
         self._http = HttpServer(app, listen.host, listen.port)
@@ -214,17 +240,17 @@ class Daemon:
     async def _purge(self) -> None:
         """Retention, once a day."""
         parts = self.parts
-        while True:
         records = parts.config.records
         keep = Keep(records.keep_calls_days, records.keep_recordings_days)
         await asyncio.sleep(FIRST_RETENTION_S)
+        while True:
             try:
                 purged = await asyncio.to_thread(purge, parts.store, parts.reader, parts.custody, keep, time.time())
                 log.info("retention", calls=purged.calls, files=purged.files, kept=purged.kept)
             except (RecordsError, TimeoutError) as error:
                 log.warning("retention failed, tried again later", why=str(error))
-
             await asyncio.sleep(RETENTION_S)
+
     def _every(self, seconds: float, act: Callable[[], None]) -> None:
         self._spawn(self._repeat(seconds, act))
 
@@ -284,7 +310,7 @@ async def serve(config: Config, logs: LogWriter) -> int:
     try:
         await daemon.start()
     except (OSError, StoreInUse, BrokerError) as error:
-        await daemon.stop()
+        await daemon.stop(failed=True)
         sys.stderr.write(f"siaga-pbx: {error}\n")
         return 1
     await ends.wait()

@@ -23,6 +23,7 @@ from siaga_pbx.dispatch.hooks import Hooks as DispatchHooks
 from siaga_pbx.dispatch.order import Order, OrderRefused
 from siaga_pbx.hub import Hub
 from siaga_pbx.legs import LegBook
+from siaga_pbx.livefile import LiveFile
 from siaga_pbx.media.client import MediaClient
 from siaga_pbx.media.protocol import Network
 from siaga_pbx.metrics import Metrics
@@ -40,6 +41,7 @@ from siaga_pbx.settings import Listen
 from siaga_pbx.sip.options import SeatOptions, StackSettings, TrunkOptions
 from siaga_pbx.sip.stack import Stack
 from siaga_pbx.switch import Switch
+from siaga_pbx.takeover import TakeOver
 from siaga_pbx.tools import Tools
 from siaga_pbx.voicedispatch import VoiceDispatch
 
@@ -56,16 +58,18 @@ class Parts:
     addresses: Addresses
     store: Store
     reader: Reader
-    alarms: Alarms
     accesses: AccessLog
     custody: Custody
+    alarms: Alarms
     stack: Stack
     endpoint: Endpoint
+    trace: Trace
     media: MediaClient
     queue: Queue
     tools: Tools
     switch: Switch
     lines: SeatLines
+    takeover: TakeOver
     voice: VoiceDispatch
     hub: Hub
     dispatcher: Dispatcher
@@ -77,7 +81,7 @@ class Parts:
         self.config = config
         self.addresses.configure(config.sip.advertise, advertised(config))
         self.switch.configure(config)
-        self.lines.config = self.voice.config = config
+        self.lines.config = self.voice.config = self.takeover.config = config
         self.hub.configure(config)
         self.endpoint.perform(self.stack.configure(stack_settings(config, self.addresses), now))
         self.switch.carry_out(self.queue.configure(config.queue, config.seats, now))
@@ -104,6 +108,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
     reader = Reader(config.records.database)
     addresses = Addresses(clock, config.sip.advertise, advertised(config))
     stack = Stack(stack_settings(config, addresses), Entropy().take)
+    trace = Trace()
     endpoint = Endpoint(
         stack,
         listens(config),
@@ -116,6 +121,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         origins=config.sip.origins,
         resolver=config.sip.resolver,
         is_trunk=lambda who: _is_trunk(parts.config, who),
+        trace=trace,
     )
     media = MediaClient(config.media, lambda event: parts.hub.on_media(event), spawn=spawn)
     tools = Tools(
@@ -123,7 +129,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         perform=endpoint.perform,
         queue=Queue(config.queue, config.seats),
         media=media,
-        legs=LegBook(media, lambda trunk: _media_networks(parts.config, trunk)),
+        legs=LegBook(media, lambda trunk: _media_networks(parts.config, trunk), trace.join),
         log=CallLog(store, clock.utc, config.centre.id),
         alarms=parts_alarms,
         metrics=metrics,
@@ -149,16 +155,18 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         addresses=addresses,
         store=store,
         reader=reader,
+        accesses=AccessLog(store.write, clock.now, clock.utc),
+        custody=Custody(store, reader, config.records.recordings, clock.utc),
         alarms=parts_alarms,
         stack=stack,
         endpoint=endpoint,
+        trace=trace,
         media=media,
         queue=tools.queue,
         tools=tools,
-        accesses=AccessLog(store.write, clock.now, clock.utc),
-        custody=Custody(store, reader, config.records.recordings, clock.utc),
         switch=switch,
         lines=lines,
+        takeover=TakeOver(config, tools, switch, lines, LiveFile(config.live_file, partial(_live_fault, parts_alarms))),
         voice=voice,
         hub=Hub(config, tools, switch, lines, voice, store),
         dispatcher=dispatcher,
@@ -167,6 +175,10 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
     _gauges(parts)
     follow(metrics, config)
     return parts
+
+
+def _live_fault(alarms: Alarms, failing: bool, reason: str) -> None:
+    alarms.set("live_file", failing, f"a crash would lose the calls: {reason}" if failing else "")
 
 
 class Entropy:

@@ -52,17 +52,17 @@ class Callers:
             self._tools.alarms.set(
                 f"no_route_{trunk}", True, f"calls from trunk {trunk} match no route of the dialplan"
             )
-        if routed.action == "test-call" and isinstance(peer, Trunk) and self._tested_lately(caller):
+        if routed.action == "test-call" and isinstance(peer, Trunk) and self._tested_lately(caller, event):
             caller.status = 486
             self._tools.perform(self._tools.stack.reject(caller.leg.id, 486, self._tools.now()))
             return
         self._begin(caller)
 
-    def _tested_lately(self, caller: Caller) -> bool:
+    def _tested_lately(self, caller: Caller, event: sip.IncomingCall) -> bool:
         """The probe of our own is asked by nobody: it may come as often as its timer likes."""
         now = self._tools.now()
         self._tested = {device: at for device, at in self._tested.items() if now - at < TEST_AGAIN_S}
-        device = f"{caller.leg.trunk} {caller.number or caller.request.from_.uri}"
+        device = f"{caller.leg.trunk} {caller.number or event.request.from_.uri}"
         if device in self._tested:
             return True
         self._tested[device] = now
@@ -75,6 +75,22 @@ class Callers:
             if caller.id in self.live:
                 self._begin(caller)
 
+    def resume(self, caller: Caller) -> None:
+        """A caller of an earlier daemon is on the line. (The queue gets its calls back all together.)"""
+        self.live[caller.id] = caller
+        if caller.leg.role is Role.TEST:
+            self._tools.later(0.0, lambda: self._hang_up(caller))
+        elif not caller.queued:
+            self._without_media.append(caller)
+
+    def interrupt(self, caller: Caller) -> None:
+        """The call cannot go on: it ends, and is on the call-back list."""
+        caller.interrupted = True
+        self._hang_up(caller)
+
+    def _hang_up(self, caller: Caller) -> None:
+        self._tools.perform(self._tools.stack.hang_up(caller.leg.id, self._tools.now()))
+
     def _new_caller(self, event: sip.IncomingCall, trunk_id: str, skills: frozenset[str], testing: bool) -> Caller:
         trunk = self.config.trunk(trunk_id)
         identity = identify(event.request, trunk, self.config.centre.country)
@@ -84,7 +100,6 @@ class Callers:
         caller = Caller(
             id=call,
             leg=leg,
-            request=event.request,
             offer=event.sdp,
             number=identity.number,
             identity_class=identity.class_.value,
@@ -95,7 +110,7 @@ class Callers:
             received_at=received_at,
         )
         self.live[call] = caller
-        self._tools.legs.add(leg)
+        self._tools.legs.add(leg, event.request.call_id)
         log.info("call received", call_id=call, trunk=trunk_id, identity=caller.identity_class, number=identity.number)
         return caller
 
@@ -177,7 +192,7 @@ class Callers:
         """The other side hung up: so does the caller's leg."""
         caller = self.live.get(command.call)
         if caller is not None:
-            self._tools.perform(self._tools.stack.hang_up(caller.leg.id, self._tools.now()))
+            self._hang_up(caller)
 
     def ended(self, event: sip.Ended, caller: Caller) -> None:
         """The caller's leg is over; what it was is for the queue to say, if it had the call."""
@@ -199,6 +214,7 @@ class Callers:
     def _close(self, caller: Caller, outcome: does.Outcome, by: told.EndedBy, cause: does.Cause | None) -> None:
         """The caller's leg is over: the row is closed, with what became of it."""
         del self.live[caller.id]
+        outcome = does.Outcome.INTERRUPTED if caller.interrupted else outcome
         columns = {
             "outcome": outcome.value,
             "ended_by": by.value,

@@ -30,6 +30,7 @@ class CallLog:
 
     def __init__(self, store: Store, utc: Callable[[], str], node: str) -> None:
         self._store, self._utc, self._node = store, utc, node
+        self._rows: dict[str, dict[str, object]] = {}
 
     def arrived(
         self, call: str, trunk: str, request: Request, identity: Identity, location: Location | None, priority: int
@@ -60,8 +61,23 @@ class CallLog:
             for name in _KEPT_HEADERS
             if (values := request.headers.get_all(name))
         }
+        self._rows[call] = dict(row)
         self._store.write([Insert("call", row), Event(at, "call", call, call, "received", {"headers": headers})])
         return at
+
+    def row(self, call: str) -> Row:
+        """The row of a live call, as it is or is going to be."""
+        return self._rows.get(call, NOTHING)
+
+    def resume(self, call: str, row: Row) -> None:
+        """The row of a call that an earlier daemon had."""
+        self._rows[call] = dict(row)
+
+    def taken_over(self, call: str, known: bool, data: Row) -> None:
+        """The call goes on with us. `known`: the record has a row of it; what was written last may have got lost."""
+        row = dict(self._rows[call])
+        change = Update("call", call, {k: v for k, v in row.items() if k != "id"}) if known else Insert("call", row)
+        self._store.write([change, Event(self._utc(), "call", call, call, "taken_over", data)])
 
     def step(
         self,
@@ -78,6 +94,9 @@ class CallLog:
             columns = {**columns, stamp: at}
         if columns:
             changes.append(Update("call", call, columns))
+            self._rows.get(call, {}).update(columns)
+        if "ended_at" in columns:
+            self._rows.pop(call, None)
         self._store.write(changes)
 
     def seat(self, seat: str, kind: str, data: Row = NOTHING, call: str | None = None) -> None:

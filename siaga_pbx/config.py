@@ -108,6 +108,12 @@ class Config(Section):
         return self.state_folder / (f"{file.name}.pending" if file is not None else "siaga.pending")
 
     @property
+    def live_file(self) -> Path:
+        """Where the live calls stand for the next daemon: beside the media workers' socket, who have their audio."""
+        assert self.media.socket is not None, "load() has given it a place"
+        return self.media.socket.with_name(f"{self.media.socket.name}.calls")
+
+    @property
     def _database_file(self) -> Path | None:
         database = self.records.database
         return Path(database.removeprefix("sqlite:///")) if database.startswith("sqlite:///") else None

@@ -284,9 +284,16 @@ class Hub:
         self._switch.callers.media_is_back()
 
     def _open_failed(self, event: media.OpenFailed) -> None:
-        """The port of a leg that a new worker was to go on with is taken: the call goes on, that leg mute."""
+        """The port of a leg that a new worker was to go on with is taken: the call goes on, that leg mute.
+
+        But for a caller of an earlier daemon, who was without audio long enough: the call ends, and is called back.
+        """
         self._note_media((event.leg,), "media_lost")
         log.error("a leg's audio is lost", leg=event.leg, reason=event.reason)
+        leg = self._tools.legs.get(event.leg)
+        caller = self._switch.callers.live.get(leg.call) if leg is not None else None
+        if caller is not None and caller.leg is leg and caller.taken_over:
+            self._switch.callers.interrupt(caller)
 
     def _note_media(self, legs: tuple[str, ...], kind: str) -> None:
         for leg in (self._tools.legs.get(leg_id) for leg_id in legs):

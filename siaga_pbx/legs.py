@@ -9,7 +9,6 @@ from ipaddress import ip_network
 from siaga_pbx.media import protocol as media
 from siaga_pbx.media.client import MediaClient
 from siaga_pbx.sip.events import LegId
-from siaga_pbx.sip.message import Request
 from siaga_pbx.sip.sdp import Audio, LocalAudio, Sdp, make_answer, make_offer, read_answer
 
 
@@ -93,7 +92,6 @@ class Caller:
 
     id: str
     leg: Leg
-    request: Request
     offer: Sdp | None
     number: str | None
     identity_class: str
@@ -110,18 +108,37 @@ class Caller:
     """The seat, or "overflow", that it was bridged to last."""
     status: int | None = None
     reason: str | None = None
+    taken_over: bool = False
+    """It called an earlier daemon."""
+    interrupted: bool = False
+    """It ends for want of audio."""
+
+
+def _no_matter(_call: str, _sip_call_id: str) -> None:
+    """Nobody asks which dialogs a call has."""
+
+
+def _no_news(_call: str) -> None:
+    """Nobody asks what changes."""
 
 
 class LegBook:
     """The legs that live, by id, each with its ports in the media worker."""
 
-    def __init__(self, client: MediaClient, networks_of: Callable[[str], tuple[media.Network, ...]]) -> None:
-        """`networks_of` gives where a trunk's audio may come from."""
-        self._client, self._networks_of = client, networks_of
+    def __init__(
+        self,
+        client: MediaClient,
+        networks_of: Callable[[str], tuple[media.Network, ...]],
+        joined: Callable[[str, str], None] = _no_matter,
+    ) -> None:
+        """`networks_of` gives where a trunk's audio may come from; `joined` is told of each call's SIP Call-IDs."""
+        self._client, self._networks_of, self._joined = client, networks_of, joined
         self._legs: dict[LegId, Leg] = {}
         self._counting: dict[LegId, Leg] = {}
         self._empty = asyncio.Event()
         self._sessions = 0
+        self.on_change: Callable[[str], None] = _no_news
+        """Told of a call when one of its legs begins, agrees on its audio, or is over."""
 
     def __iter__(self) -> Iterator[Leg]:
         return iter(tuple(self._legs.values()))
@@ -132,8 +149,13 @@ class LegBook:
     def get(self, leg_id: LegId) -> Leg | None:
         return self._legs.get(leg_id)
 
-    def add(self, leg: Leg) -> None:
+    def add(self, leg: Leg, sip_call_id: str | None = None) -> None:
+        """A leg lives. `sip_call_id` is that of a peer's INVITE; of our own the leg's id is the Call-ID."""
         self._legs[leg.id] = leg
+        if leg.local is not None:  # of an earlier daemon
+            self._sessions = max(self._sessions, leg.local.session_id)
+        self._joined(leg.call, sip_call_id or leg.id)
+        self.on_change(leg.call)
 
     def open(self, leg: Leg) -> bool:
         """Give the leg a pair of ports; False when there is no worker or no port (the client has raised the alarm)."""
@@ -147,6 +169,7 @@ class LegBook:
 
     def connect(self, leg: Leg) -> None:
         """Tell the worker the far side that was agreed, and whose packets to take for its own."""
+        self.on_change(leg.call)
         far = leg.remote
         if far is None:
             return
@@ -174,6 +197,7 @@ class LegBook:
     def close(self, leg: Leg) -> None:
         """The leg is over: its ports go back, and its id means nothing any more."""
         self._legs.pop(leg.id, None)
+        self.on_change(leg.call)
         if not self._legs:
             self._empty.set()
         if leg.local is not None:

@@ -37,8 +37,12 @@ def dial(trunk: Trunk, number: str, domain: str, offer: Sdp, headers: tuple[tupl
     if called.scheme == "tel":
         called = Uri("sip", called.user or called.opaque, hop.host, hop.port, (("user", "phone"),))
     own = NameAddr("", Uri("sip", trunk.from_number or "112", domain))
-    account = Account(trunk.username, trunk.password) if trunk.username and trunk.password else None
-    return Invite(target_of(hop), called, NameAddr("", called), own, offer, headers, account)
+    return Invite(target_of(hop), called, NameAddr("", called), own, offer, headers, account_of(trunk))
+
+
+def account_of(trunk: Trunk) -> Account | None:
+    """What the trunk's challenges are answered with."""
+    return Account(trunk.username, trunk.password) if trunk.username and trunk.password else None
 
 
 def target_of(uri: Uri) -> Target | Hop:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -11,6 +11,7 @@ from siaga_pbx.call import events as told
 from siaga_pbx.call.callbacks import next_to_call, same_caller
 from siaga_pbx.call.features import FeatureKeys, Keyed, KeySource, Known, dialled
 from siaga_pbx.config import Config, Feature
+from siaga_pbx.kept import KeptLine
 from siaga_pbx.legs import Leg, Role
 from siaga_pbx.negotiation import agree, reoffered
 from siaga_pbx.outbound import CALLBACK_HEADERS, dial, hop_address, outbound_trunk
@@ -68,6 +69,28 @@ class SeatLines:
     def calling_back(self) -> dict[str, str]:
         """Seats that call somebody back, and the lost call each does it for."""
         return {line.seat: str(line.row["id"]) for line in self._lines.values() if line.row is not None}
+
+    # --- over a restart -----------------------------------------------------------------------------------------------
+
+    def kept(self, call: str) -> KeptLine | None:
+        """A seat's own call as it is to be kept."""
+        line = next((line for line in self._lines.values() if line.leg.call == call), None)
+        if line is None:
+            return None
+        far, row = (line.far.id if line.far is not None else None), (str(line.row["id"]) if line.row else None)
+        return KeptLine(line.seat, line.leg.id, far, row, tuple([str(other["id"]) for other in line.others]))
+
+    def resume(self, kept: KeptLine, legs: Mapping[str, Leg]) -> bool:
+        """A call back of an earlier daemon goes on. False for all else, and if one of its legs is gone."""
+        leg, far = legs.get(kept.leg), legs.get(kept.far or "")
+        if leg is None or far is None or kept.row is None:
+            return False
+        others: list[Record] = [{"id": other} for other in kept.others]
+        self._lines[leg.id] = Line(kept.seat, leg, far, {"id": kept.row}, others)
+        if far.answered:
+            self._actions.last_call[kept.seat] = kept.row
+        self._actions.tell(told.SeatBusy(kept.seat))
+        return True
 
     # --- keys within a call -------------------------------------------------------------------------------------------
 
@@ -135,7 +158,7 @@ class SeatLines:
             tools.perform(tools.stack.reject(leg.id, 488, tools.now(), sdp=leg.offer()))
             tools.legs.close(leg)
             return
-        tools.legs.add(leg)
+        tools.legs.add(leg, event.request.call_id)
         self._lines[leg.id] = Line(seat, leg)
         self._actions.tell(told.SeatBusy(seat))
         tools.log.seat(seat, "feature", {"dialled": feature.dial})

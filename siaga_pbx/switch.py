@@ -15,7 +15,7 @@ from siaga_pbx.call import commands as does
 from siaga_pbx.call import events as told
 from siaga_pbx.callers import Callers
 from siaga_pbx.config import Config
-from siaga_pbx.legs import Leg, Role
+from siaga_pbx.legs import Caller, Leg, Role
 from siaga_pbx.negotiation import agree, reoffered
 from siaga_pbx.sip import events as sip
 from siaga_pbx.takers import Takers
@@ -58,6 +58,11 @@ class Switch:
     def configure(self, config: Config) -> None:
         """Calls stay as they are."""
         self.callers.config = self.takers.config = config
+
+    def resume(self, caller: Caller, legs: Iterable[Leg]) -> None:
+        """A caller of an earlier daemon, and the legs of the other sides."""
+        self.callers.resume(caller)
+        self.takers.resume(caller, legs)
 
     # --- the queue ----------------------------------------------------------------------------------------------------
 

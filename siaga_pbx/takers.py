@@ -1,6 +1,6 @@
 """Those who take a call: the legs to seats and to the overflow target, from our INVITE to their end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -93,6 +93,25 @@ class Takers:
         caller.leg.bridged = leg.bridged = True
         # What a call-taker keys is for us (feature codes), never for the caller's ear.
         self._tools.media.relay_events(leg.id, leg.role is not Role.SEAT)
+
+    def resume(self, caller: Caller, legs: Iterable[Leg]) -> None:
+        """The legs of the other sides, of a caller of an earlier daemon."""
+        for leg in legs:
+            if leg.role is Role.OVERFLOW:
+                caller.overflow = leg
+            elif leg.seat is not None:
+                caller.seats[leg.seat] = leg
+        if caller.connected in caller.seats:
+            self.last_call[caller.connected] = caller.id
+
+    def rejoin(self, caller: Caller, bridged: bool) -> bool:
+        """Whether another side has the caller; if so and they are not `bridged`, they are again."""
+        other = caller.overflow if caller.connected == "overflow" else caller.seats.get(caller.connected or "")
+        if other is None or not other.answered:
+            return False
+        if not bridged:
+            self._bridge(caller, other)
+        return True
 
     def played(self, leg: Leg) -> None:
         """What a call-taker had to be told within the call is said: back to the caller."""

@@ -4,9 +4,11 @@ Only the media worker is paper: its client answers as a worker with ports would,
 """
 
 import asyncio
+import os
+import random
 import shutil
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,7 +22,9 @@ from siaga_pbx.calllog import CallLog
 from siaga_pbx.config import Config, QueueSettings, load
 from siaga_pbx.hub import Hub
 from siaga_pbx.legs import LegBook
+from siaga_pbx.livefile import LiveFile
 from siaga_pbx.media import protocol as media
+from siaga_pbx.media.book import Book
 from siaga_pbx.media.client import MediaClient
 from siaga_pbx.media.events import LocalMedia
 from siaga_pbx.metrics import Metrics
@@ -33,8 +37,10 @@ from siaga_pbx.sip.events import Output, Send
 from siaga_pbx.sip.flow import Flow
 from siaga_pbx.sip.message import Request, Response, parse
 from siaga_pbx.sip.sdp import LocalAudio, Sdp, make_answer, make_offer
+from siaga_pbx.sip.stack import Stack
 from siaga_pbx.speech import NoVoice
 from siaga_pbx.switch import Switch
+from siaga_pbx.takeover import TakeOver
 from siaga_pbx.tools import Tools
 from siaga_pbx.voicedispatch import VoiceDispatch
 from tests.flows.bench import SEAT, TRUNK, US, Bench, Peer, credentials, register
@@ -112,29 +118,62 @@ def _template() -> Path:
 
 
 class PaperMedia(MediaClient):
-    """`asked` has every command in order; `ports` is how many legs may still be opened."""
+    """`asked` has every command in order; `ports` is how many legs may still be opened.
 
-    def __init__(self) -> None:
-        self.ports = 1000
+    `book`: what the worker is to be. A worker that an earlier daemon had hands its own on.
+    """
+
+    def __init__(self, book: Book | None = None) -> None:
+        self.book = book or Book()
+        self.ports = 1000 - len(self.book.legs)
         self.opened: list[str] = []
         self.asked: list[tuple[object, ...]] = []
         self.remotes: dict[str, media.Remote] = {}
+
+    def surviving(self) -> dict[str, tuple[media.LegState, ...]]:
+        return {name: (leg,) for name, leg in self.book.legs.items() if name not in self.opened}
+
+    def claim(self, leg: str) -> bool:
+        if leg in self.book.legs and leg not in self.opened:
+            self.opened.append(leg)
+        return leg in self.book.legs
+
+    def release_unclaimed(self) -> None:
+        for leg in self.surviving():
+            self.book.obey(media.Close(leg))
+            self.ports += 1
+
+    def state_of(self, leg: str) -> media.LegState | None:
+        return self.book.legs.get(leg) if leg in self.opened else None
+
+    def recording_of(self, call: str) -> media.Record | None:
+        return self.book.recordings.get(call)
+
+    def resume(self, legs: Sequence[media.LegState], recording: media.Record | None) -> None:
+        self.opened += [leg.open.leg for leg in legs]
+        self.ports -= len(legs)
+        self.book.adopt(legs, [recording] if recording is not None else [])
 
     def open(self, call: str, leg: str, side: media.Side, peer: str | None = None) -> LocalMedia | None:
         if self.ports == 0:
             return None
         self.ports -= 1
         self.opened.append(leg)
-        return LocalMedia("192.0.2.10", 30000 + 2 * self.ports)
+        port = 30000 + 2 * self.ports
+        self.book.obey(media.Open(leg, call, side, "192.0.2.10", port, 0))
+        return LocalMedia("192.0.2.10", port)
 
     def connect(self, leg: str, remote: media.Remote) -> None:
         self.remotes[leg] = remote
+        self.book.obey(media.Connect(leg, remote))
 
     def play(self, leg: str, once: tuple[str, ...], then_loop: tuple[str, ...] = ()) -> None:
         self.asked.append(("play", leg, *once, *then_loop))
+        self.book.obey(media.Play(leg, once, then_loop))
 
     def bridge(self, leg_a: str, leg_b: str) -> None:
         self.asked.append(("bridge", leg_a, leg_b))
+        self.book.obey(media.Bridge(leg_a, leg_b))
 
     def relay_events(self, leg: str, on: bool) -> None:
         self.asked.append(("relay_events", leg, on))
@@ -144,10 +183,17 @@ class PaperMedia(MediaClient):
 
     def record(self, call: str, path: Path) -> None:
         self.asked.append(("record", call))
+        self.book.obey(media.Record(call, str(path)))
 
     def close(self, leg: str) -> None:
+        if leg in self.surviving():  # nobody has claimed it yet
+            return
         self.opened.remove(leg)  # fails for a leg that is closed twice
         self.ports += 1
+        call = self.book.legs[leg].open.call
+        self.book.obey(media.Close(leg))
+        if all(other.open.call != call for other in self.book.legs.values()):
+            self.book.forget_recording(call)
 
 
 @dataclass
@@ -177,15 +223,19 @@ class Centre(Bench):
         for file in _template().iterdir():
             if not (self.folder / file.name).exists():
                 shutil.copy(file, self.folder)
+        self.restarts = 0
         config = load(self.folder / "siaga.toml")
         settings = QueueSettings.model_validate(config.queue.model_dump() | self.queue)
         self.config: Config = config.model_copy(update={"queue": settings})
+        self._build(PaperMedia())
+        self._start()
+
+    def _build(self, worker: PaperMedia) -> None:
         self.store = Store(self.config.records.database, node="cirebon", now=self.utc)
-        self.store.open()
         self.reader = Reader(self.config.records.database)
         self.metrics = Metrics(CollectorRegistry())
         self.alarms = Alarms(self.store, self.utc, self.metrics.alarm_active)
-        self.media = PaperMedia()
+        self.media = worker
         self.later: list[_Later] = []
         self.dispatched: list[tuple[str, str, str]] = []
         self.dispatch_works = True
@@ -210,7 +260,34 @@ class Centre(Bench):
         self.lines = SeatLines(self.config, self.tools, actions)
         self.voice = VoiceDispatch(self.config, self.tools, self.read_out)
         self.hub = Hub(self.config, self.tools, self.switch, self.lines, self.voice, self.store)
+        self.file = LiveFile(
+            self.folder / "calls", lambda failing, reason: self.alarms.set("live_file", failing, reason)
+        )
+        self.takeover = TakeOver(self.config, self.tools, self.switch, self.lines, self.file)
+
+    def _start(self) -> None:
+        """As the daemon starts."""
+        kept = self.takeover.resume()
+        self.store.open(kept)
+        self.takeover.claim({str(row["id"]) for row in self.reader.calls(ended=False)})
+        self.media.release_unclaimed()
+        self.hub.restore_pauses(self.reader.seats())
+        self.hub.restore_bindings(self.reader.bindings(self.utc()))
         self.switch.carry_out(self.tools.queue.start(self.now))
+
+    def restart(self, down: float = 1.0, *, worker: bool = True) -> None:
+        """Killed between two turns of its loop, and started again `down` seconds later; without the `worker` that had
+        the audio, if that died too."""
+        self.takeover.flush()
+        drop(self.file)
+        self.store.close()
+        self.reader.close()
+        self._outputs.clear()
+        self.now += down
+        self.restarts += 1
+        self.stack = Stack(self.settings, random.Random(self.seed + self.restarts).randbytes)
+        self._build(PaperMedia(self.media.book if worker else None))
+        self._start()
 
     def read_out(self, text: str, path: Path) -> None:
         if not self.voice_works:
@@ -294,6 +371,7 @@ class Centre(Bench):
         return not (left or len(self.tools.legs) or self.media.opened or len(self.switch.callers))
 
     def close(self) -> None:
+        self.takeover.close()
         self.store.close()
         self.reader.close()
 
@@ -358,6 +436,14 @@ class Phone(Peer):
 
     def said_ok(self, request: Request) -> None:
         self.answer(request, 200)
+
+
+def drop(file: LiveFile) -> None:
+    """What the kernel does with the file of a process that is killed: its descriptors are closed, nothing else."""
+    for fd in (file._fd, file._lock):
+        if fd is not None:
+            os.close(fd)
+    file._fd = file._lock = None
 
 
 def run(work: Callable[[], object]) -> None:

@@ -124,17 +124,15 @@ class Queue:
 
     # Over a restart
 
-    def standing(self, call: CallId, epoch: float) -> Standing | None:
-        """Where a call stands, to be kept; None if it is not here. `epoch`: what to add to `now` for the wall clock."""
-        return standing_of(self._calls[call], epoch) if call in self._calls else None
+    def standing(self, call: CallId) -> Standing | None:
+        """Where a call stands, to be kept; None if it is not here."""
+        return standing_of(self._calls[call]) if call in self._calls else None
 
-    def restore(
-        self, standings: Mapping[CallId, Standing], legs: Collection[CallLeg], now: float, epoch: float
-    ) -> Commands:
+    def restore(self, standings: Mapping[CallId, Standing], legs: Collection[CallLeg], now: float) -> Commands:
         """Takes the calls of another life back, and the seats' states from the legs that are there. Before `start`."""
         out: Commands = []
         for id, standing in standings.items():
-            call, commands = restored(id, standing, legs, now, epoch)
+            call, commands = restored(id, standing, legs, now)
             self._arrivals = max(self._arrivals, call.number)
             self._put(call)
             out += commands

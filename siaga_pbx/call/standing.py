@@ -1,6 +1,7 @@
 """Where a call stands in the queue, as it is kept over a restart: plain values, and the call made of them again.
 
-Times are the wall clock's, in seconds: `epoch` is what is to be added to `now` to get it.
+Times are those of the machine's monotonic clock, which goes on when a process does not (but not when the machine is
+started anew).
 """
 
 from collections.abc import Iterable
@@ -45,7 +46,7 @@ class Standing:
     arrived: float
     number: int
     since: float | None = None
-    rings: tuple[tuple[SeatId, float, float], ...] = ()
+    rings: tuple[Ring, ...] = ()
     seat: SeatId | None = None
     reach: Reach = Reach.SKILLED
     overflow_after: float | None = None
@@ -61,12 +62,12 @@ class CallLeg:
     leaving: bool = False
 
 
-def standing_of(call: Call, epoch: float) -> Standing:
+def standing_of(call: Call) -> Standing:
     """The call as it stands."""
     stand, waits = Stand.WAITING, None
     match call.state:
         case Waiting(since=since) | Offering(since=since) | Joining(since=since):
-            waits = since + epoch
+            waits = since
         case Talking():
             stand = Stand.TALKING
         case Overflowed():
@@ -77,17 +78,17 @@ def standing_of(call: Call, epoch: float) -> Standing:
         stand,
         tuple(sorted(call.skills)),
         call.priority,
-        call.arrived + epoch,
+        call.arrived,
         call.number,
         waits,
-        tuple([(ring.seat, ring.since + epoch, ring.until + epoch) for ring in call.rings]),
+        call.rings,
         call.seat,
         call.reach,
-        call.overflow_after + epoch if call.overflow_after > -inf else None,
+        call.overflow_after if call.overflow_after > -inf else None,
     )
 
 
-def restored(id: CallId, standing: Standing, legs: Iterable[CallLeg], now: float, epoch: float) -> Step:
+def restored(id: CallId, standing: Standing, legs: Iterable[CallLeg], now: float) -> Step:
     """The call again, as far as its legs are there: a caller whose other side is gone waits, with the place it had."""
     own = [leg for leg in legs if leg.call == id]
     there = {leg.seat: leg.answered for leg in own if not leg.leaving}
@@ -95,13 +96,13 @@ def restored(id: CallId, standing: Standing, legs: Iterable[CallLeg], now: float
         id,
         frozenset(standing.skills),
         standing.priority,
-        min(now, standing.arrived - epoch),
+        min(now, standing.arrived),
         standing.number,
-        _state(standing, there, now, epoch),
+        _state(standing, there, now),
         standing.reach,
         standing.seat,
         _overflow(standing, next((leg for leg in own if leg.seat is None), None)),
-        -inf if standing.overflow_after is None else standing.overflow_after - epoch,
+        -inf if standing.overflow_after is None else standing.overflow_after,
     )
     if isinstance(call.state, Ending):
         return call, [DropCaller(id, Cause.SEAT_GONE)]
@@ -110,7 +111,7 @@ def restored(id: CallId, standing: Standing, legs: Iterable[CallLeg], now: float
     return call, []
 
 
-def _state(standing: Standing, there: dict[SeatId | None, bool], now: float, epoch: float) -> State:
+def _state(standing: Standing, there: dict[SeatId | None, bool], now: float) -> State:
     match standing:
         case Standing(Stand.TALKING, seat=str(seat)) if there.get(seat):
             return Talking(seat)
@@ -118,9 +119,9 @@ def _state(standing: Standing, there: dict[SeatId | None, bool], now: float, epo
             return Overflowed()
         case Standing(Stand.ENDING):
             return Ending(EndedBy.SYSTEM, Cause.SEAT_GONE)
-    since = now if standing.since is None else min(now, standing.since - epoch)
-    rings = [Ring(seat, a - epoch, b - epoch) for seat, a, b in standing.rings if there.get(seat) is False]
-    return Offering(since, tuple(rings)) if rings else Waiting(since)
+    since = now if standing.since is None else min(now, standing.since)
+    rings = tuple([ring for ring in standing.rings if there.get(ring.seat) is False])
+    return Offering(since, rings) if rings else Waiting(since)
 
 
 def _overflow(standing: Standing, leg: CallLeg | None) -> Overflow:

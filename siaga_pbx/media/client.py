@@ -56,7 +56,7 @@ from siaga_pbx.media.protocol import (
     Unbridge,
 )
 from siaga_pbx.media.reserve import Reserve
-from siaga_pbx.media.settings import MediaSettings, socket_path
+from siaga_pbx.media.settings import MediaSettings, port_pairs, socket_path
 
 __all__ = ["LocalMedia", "MediaClient", "MediaEvent", "Remote", "Side"]
 
@@ -174,6 +174,28 @@ class MediaClient:
         self._held = None
         for worker in self._workers:
             self._close_strays(worker, [leg for name, leg in worker.book.legs.items() if name not in self._legs])
+
+    def state_of(self, leg: str) -> LegState | None:
+        """A leg of ours as it is to be; None for one that is not there, or lost."""
+        known = self._legs.get(leg)
+        return known.worker.book.legs.get(leg) if known is not None and known.worker is not None else None
+
+    def recording_of(self, call: str) -> Record | None:
+        """The call's recording as it is to be; None if it has none, or it is complete."""
+        return next((book[call] for book in (worker.book.recordings for worker in self._workers) if call in book), None)
+
+    def resume(self, legs: Sequence[LegState], recording: Record | None) -> None:
+        """Make legs of a call again that no worker carries any more, as they were; `OpenFailed` for those whose port
+        cannot be had. `recording`: the call's, which goes on if no worker has it."""
+        call = legs[0].open.call
+        worker = self._home(call) or self._owner(legs[0].open.port)
+        wanted = Book()
+        wanted.adopt(legs, [recording] if recording is not None and self.recording_of(call) is None else [])
+        for leg in legs:
+            self._adopt(leg.open.leg, worker, call)
+            self._reserve.give_up(worker.link, leg.open.address, leg.open.port)
+        for command in wanted.missing(State((), (), ())):
+            self._command(worker, command)
 
     # --- commands ---
 
@@ -341,6 +363,11 @@ class MediaClient:
             del self._calls[known.call]
 
     # --- choices ---
+
+    def _owner(self, port: int) -> _Worker:
+        """The worker that a port is of; the first if [media] has changed so much that it is none's."""
+        owners = (worker for worker in self._workers if port in port_pairs(self._settings, worker.link.index))
+        return next(owners, self._workers[0])
 
     def _home(self, call: str) -> _Worker | None:
         """The worker that has the call: its legs can only be joined if one worker has them all."""

@@ -58,6 +58,12 @@ class Reserve:
         """A pair of those that `has`; call `fill` when the worker knows what it is for."""
         return self._shelves[link.index, address].ports.popleft()
 
+    def give_up(self, link: Link, address: str, port: int) -> None:
+        """A pair is wanted for a leg that had it before; nobody else is to get it."""
+        shelf = self._shelves.get((link.index, address))
+        if shelf is not None and port in shelf.ports:
+            shelf.ports.remove(port)
+
     def miss(self, address: str) -> None:
         """None was found where one was wanted: `PortsExhausted`, unless some are on order; then `PortsAvailable`."""
         self._wanted.add(address)

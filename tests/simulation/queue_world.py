@@ -53,9 +53,6 @@ from siaga_pbx.call.queue import Queue
 from siaga_pbx.call.seats import RETRY_S
 from siaga_pbx.call.standing import CallLeg
 
-EPOCH = 0.0
-"""The wall clock of this world is its own clock: so times survive a restart to the last bit."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -266,7 +263,7 @@ class World:
 
         Wrap-up and rest are forgotten with it; pauses, registrations and the seats' own calls are told it again.
         """
-        standings = {call: one for call in self.callers if (one := self.queue.standing(call, EPOCH)) is not None}
+        standings = {call: one for call in self.callers if (one := self.queue.standing(call)) is not None}
         legs = [CallLeg(leg.call, seat, leg.up, leg.stopped) for seat, leg in self.legs.items()]
         legs += [CallLeg(call, None, leg.up, leg.stopped) for call, leg in self.overflow.items()]
         assert standings.keys() == self.alive()
@@ -279,7 +276,7 @@ class World:
         for leg in self.legs.values():
             leg.stopped |= leg.connect and not leg.joined  # the moment in between is not kept: its seat is hung up on
             leg.joined &= not leg.stopped  # nor what a seat that is being hung up on did before
-        self._carry_out(self.queue.restore(standings, legs, self.now, EPOCH))
+        self._carry_out(self.queue.restore(standings, legs, self.now))
         self._carry_out(self.queue.start(self.now))
         self._check()
         for seat, books in before.items():

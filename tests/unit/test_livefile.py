@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from siaga_pbx import livefile
 from siaga_pbx.livefile import LiveFile, LiveFileInUse
+from tests.switch_bench import drop as killed
 
 keys = st.sampled_from(["a", "b", "c", "0190-x"])
 values = st.binary(max_size=40).filter(lambda value: b"\n" not in value)
@@ -32,14 +33,6 @@ def opened(path: Path) -> Iterator[LiveFile]:
         yield file
     finally:
         file.close()
-
-
-def killed(file: LiveFile) -> None:
-    """What the kernel does with a process that is killed: its descriptors are closed, nothing else."""
-    for fd in (file._fd, file._lock):
-        if fd is not None:
-            os.close(fd)
-    file._fd = file._lock = None
 
 
 @given(changes)

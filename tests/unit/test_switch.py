@@ -265,13 +265,9 @@ def test_a_pause_outlives_a_restart(centre: Centre) -> None:
     centre.switch.tell(told.SeatPaused("101", "istirahat"))
     centre.switch.tell(told.SeatPaused("102", None))
     centre.switch.tell(told.SeatReady("102"))
-    centre.store.close()
-    again = Centre(folder=centre.folder)
-    again.hub.restore_bindings(again.reader.bindings(again.utc()))
-    again.hub.restore_pauses(again.reader.seats())
-    assert again.seat_states() == {"101": "paused", "102": "offline"}
-    assert again.tools.queue.view().seats[0].reason == "istirahat"
-    again.close()
+    centre.restart()
+    assert centre.seat_states() == {"101": "paused", "102": "offline"}
+    assert centre.tools.queue.view().seats[0].reason == "istirahat"
 
 
 def test_a_stored_registration_that_cannot_be_read_costs_that_seat_only(centre: Centre) -> None:

@@ -1,0 +1,120 @@
+"""A live call as it stands in the file for the next daemon: what SIP, queue and media keep of it, and whose it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pydantic import TypeAdapter, ValidationError
+
+from siaga_pbx.call.standing import Standing
+from siaga_pbx.legs import Caller, Leg, Role
+from siaga_pbx.media.commands import Record
+from siaga_pbx.media.protocol import LegState
+from siaga_pbx.sip.sdp import Audio, LocalAudio, Sdp
+from siaga_pbx.sip.snapshot import StoredLeg
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLeg:
+    """A leg: its dialog, its audio as it is to be, and what we know of it."""
+
+    role: Role
+    sip: StoredLeg
+    media: LegState | None
+    trunk: str | None
+    seat: str | None
+    peer: str | None
+    local: LocalAudio | None
+    ours: str | None
+    remote: Audio | None
+    answered: bool
+    bridged: bool
+
+    @classmethod
+    def of(cls, leg: Leg, sip: StoredLeg, media: LegState | None) -> "KeptLeg":
+        ours = str(leg.ours) if leg.ours is not None else None
+        whose = leg.trunk, leg.seat, leg.peer
+        return cls(leg.role, sip, media, *whose, leg.local, ours, leg.remote, leg.answered, leg.bridged)
+
+    def leg(self, call: str) -> Leg:
+        """The leg again. Raises RemoteError for an offer that cannot be read."""
+        # What they were told is not kept: the next description has the next version, whether it is news or not.
+        local = replace(self.local, version=self.local.version + 1) if self.local is not None else None
+        ours = Sdp.parse(self.ours) if self.ours is not None else None
+        whose = self.trunk, self.seat, self.peer
+        return Leg(self.sip.id, self.role, call, *whose, local, ours, self.remote, self.answered, self.bridged)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCaller:
+    """Who calls. `row`: the columns of the record so far; `standing` None: not queued."""
+
+    leg: str
+    row: Mapping[str, object]
+    skills: tuple[str, ...]
+    priority: int
+    arrived: float
+    connected: str | None
+    standing: Standing | None
+
+    @classmethod
+    def of(cls, caller: Caller, row: Mapping[str, object], standing: Standing | None) -> "KeptCaller":
+        skills = tuple(sorted(caller.skills))
+        return cls(caller.leg.id, row, skills, caller.priority, caller.arrived, caller.connected, standing)
+
+    def caller(self, id: str, leg: Leg, offer: Sdp | None) -> Caller:
+        """The caller again, without the legs of the other sides."""
+        number = self.row.get("caller_number")
+        return Caller(
+            id=id,
+            leg=leg,
+            offer=offer,
+            number=str(number) if number is not None else None,
+            identity_class=str(self.row.get("identity_class")),
+            callable=bool(self.row.get("callable")),
+            skills=frozenset(self.skills),
+            priority=self.priority,
+            arrived=self.arrived,
+            received_at=str(self.row.get("received_at")),
+            queued=self.standing is not None,
+            offered=self.row.get("offered_at") is not None,
+            connected=self.connected,
+            taken_over=True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLine:
+    """A seat's own call: `far` is its other leg, `row` the lost call that it calls back for, with the `others`."""
+
+    seat: str
+    leg: str
+    far: str | None
+    row: str | None
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCall:
+    """All legs of one call, and whose they are. Neither caller nor line: legs that are being hung up."""
+
+    id: str
+    legs: tuple[KeptLeg, ...]
+    caller: KeptCaller | None = None
+    line: KeptLine | None = None
+    recording: Record | None = None
+
+
+_WIRE = TypeAdapter(KeptCall)
+
+
+def written(call: KeptCall) -> bytes:
+    """One line of JSON."""
+    return _WIRE.dump_json(call)
+
+
+def read(text: bytes) -> KeptCall | None:
+    """The call of a line; None if it is none of this version's."""
+    try:
+        return _WIRE.validate_json(text)
+    except ValidationError:
+        return None
