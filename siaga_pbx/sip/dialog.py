@@ -71,6 +71,10 @@ class Dialog:
     def is_same(self, other: "Dialog") -> bool:
         return (self.call_id, self.local_tag, self.remote_tag) == (other.call_id, other.local_tag, other.remote_tag)
 
+    def start_anew(self, remote: str, target: Uri, way: Way) -> None:
+        """What provisional responses made of it is forgotten: the INVITE is sent once more."""
+        self.remote, self.remote_tag, self.target, self.routes, self.way = remote, "", target, (), way
+
     def early(self, response: Response) -> None:
         """A provisional response with a To tag: an early dialog (RFC 3261 12.1.2); the latest fork is kept."""
         tag = response.to.tag

@@ -2,21 +2,29 @@
 
 from siaga_pbx.sip.access import Own, Seat, Source, Stranger, Trunk, is_test_call
 from siaga_pbx.sip.byes import Byes
-from siaga_pbx.sip.core import ALLOW, Core
+from siaga_pbx.sip.core import Core, Extra
 from siaga_pbx.sip.errors import RemoteError
 from siaga_pbx.sip.events import Counted, Send
+from siaga_pbx.sip.extensions import ABILITIES, ALLOW, unsupported
 from siaga_pbx.sip.flow import Flow, host_of
 from siaga_pbx.sip.message import Message, Request, Response
+from siaga_pbx.sip.pace import Pace
 from siaga_pbx.sip.registrar import Registrar
 from siaga_pbx.sip.table import server_key
 from siaga_pbx.sip.transaction import InviteServer, State
 from siaga_pbx.sip.uas import Uas
 from siaga_pbx.sip.ways import way_back
-from siaga_pbx.sip.within import Within, unsupported
+from siaga_pbx.sip.within import Within
+
+REFUSALS_A_SECOND = 50
+REFUSALS_AT_ONCE = 100
+"""What one address is told that belongs to no call of ours: an answer costs more than it takes to see that there is
+nothing to answer, and no peer in order needs many."""
+MAX_REFUSED = 4096
 
 
 class Door:
-    __slots__ = ("_byes", "_core", "_registrar", "_uas", "_within")
+    __slots__ = ("_byes", "_core", "_refusals", "_registrar", "_uas", "_within")
 
     def __init__(self, core: Core, within: Within, uas: Uas, byes: Byes, registrar: Registrar) -> None:
         self._core = core
@@ -24,6 +32,7 @@ class Door:
         self._uas = uas
         self._byes = byes
         self._registrar = registrar
+        self._refusals = Pace(REFUSALS_A_SECOND, REFUSALS_AT_ONCE, MAX_REFUSED)
 
     def receive(self, message: Message, flow: Flow, now: float) -> None:
         if isinstance(message, Response):
@@ -32,16 +41,28 @@ class Door:
         message.stamp_source(*flow.remote)
         self._request(message, flow, now)
 
-    def receive_malformed(self, error: RemoteError, flow: Flow) -> None:
+    def receive_malformed(self, error: RemoteError, flow: Flow, now: float) -> None:
         """Something that is no message. It is told so if it is a request of someone that we know."""
         core = self._core
         core.out.append(Counted("malformed", error.reason))
         request = error.request
         if request is None or request.method == "ACK" or isinstance(self._source_of(flow), Stranger):
             return
-        request.stamp_source(*flow.remote)
-        # Without a transaction: it would have to be matched by what could not be read.
-        core.out.append(Send(way_back(request, flow), bytes(core.response(request, error.status))))
+        if self._may_refuse(flow, now):
+            request.stamp_source(*flow.remote)
+            # Without a transaction: it would have to be matched by what could not be read.
+            core.out.append(Send(way_back(request, flow), bytes(core.response(request, error.status))))
+
+    def _may_refuse(self, flow: Flow, now: float) -> bool:
+        allowed = self._refusals.takes(flow.remote[0], now)
+        if not allowed:
+            self._core.out.append(Counted("dropped", "refusals"))
+        return allowed
+
+    def _refuse(self, request: Request, flow: Flow, status: int, now: float, headers: Extra = ()) -> None:
+        """Answers what belongs to no call, unless there is too much of it."""
+        if self._may_refuse(flow, now):
+            self._core.reply(request, flow, status, now, headers)
 
     # Responses
 
@@ -50,10 +71,16 @@ class Door:
         transaction = core.table.client_of(response)
         if transaction is not None:
             core.carry_out(transaction, transaction.receive(response, now), now)
-        elif _is_answer(response) and isinstance(self._source_of(flow), Trunk | Seat):
+        elif _is_answer(response) and self._was_asked(response, flow):
             self._byes.refuse_stray(response, flow, now)
         else:
             core.out.append(Counted("dropped", "stray_response"))
+
+    def _was_asked(self, response: Response, flow: Flow) -> bool:
+        """Whether a peer that we know answers what we may have sent: its one Via is ours (RFC 3261 8.1.3.3, 18.1.2)."""
+        host, _ = self._core.settings.contact_for(flow)
+        vias = response.vias
+        return len(vias) == 1 and vias[0].host == host and isinstance(self._source_of(flow), Trunk | Seat)
 
     # Requests
 
@@ -105,7 +132,7 @@ class Door:
         elif known or isinstance(source, Stranger | Own):
             core.out.append(Counted("dropped", "foreign_source"))
         else:
-            core.reply(request, flow, 481, now)
+            self._refuse(request, flow, 481, now)
 
     def _in_dialog(self, request: Request, flow: Flow, source: Source, now: float) -> None:
         core = self._core
@@ -115,20 +142,21 @@ class Door:
         elif isinstance(source, Stranger | Own):
             core.out.append(Counted("dropped", "no_dialog"))
         else:
-            core.reply(request, flow, 481, now)
+            self._refuse(request, flow, 481, now)
 
     def _out_of_dialog(self, request: Request, flow: Flow, source: Source, now: float) -> None:
         core = self._core
-        if core.table.full:
+        # What is no call goes long before a call does: half of the table is for calls alone.
+        if core.table.full or (core.table.crowded and request.method != "INVITE"):
             core.out.append(Counted("dropped", "overload"))
         elif required := unsupported(request, source):
-            core.reply(request, flow, 420, now, (("Unsupported", required),))
+            self._refuse(request, flow, 420, now, (("Unsupported", required),))
         elif request.method == "INVITE":
             self._invite(request, flow, source, now)
         elif request.method == "OPTIONS":
-            core.reply(request, flow, 200, now, (("Allow", ALLOW), ("Accept", "application/sdp")))
+            core.reply(request, flow, 200, now, ABILITIES)
         else:
-            core.reply(request, flow, 405, now, (("Allow", ALLOW),))
+            self._refuse(request, flow, 405, now, (("Allow", ALLOW),))
 
     def _invite(self, request: Request, flow: Flow, source: Source, now: float) -> None:
         if isinstance(source, Seat):

@@ -2,7 +2,9 @@
 
 A server leg (their INVITE):  IncomingCall, then Confirmed or Unacknowledged once answered, then Ended
 A client leg (our INVITE):    Ringing*, then Failed, or Answered and later Ended
-Both once answered:           Offered (answer it with accept or refuse), Reanswered, OfferRefused, Info, Checked
+Both once answered:           Offered (answer it with accept or refuse), Reanswered, OfferRefused, Info, Checked,
+                              SessionMissed, SessionRefreshed
+Before that too:              Offered and Reanswered, when the first description is agreed early (RFC 3262, 3311)
 """
 
 from dataclasses import dataclass
@@ -72,11 +74,14 @@ class Ringing:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Our INVITE was answered and the ACK is sent. `sdp` is their answer, None if none came that can be read."""
+    """Our INVITE was answered and the ACK is sent. `sdp` is their answer, None if none came that can be read.
+
+    `response` None: an INVITE of theirs took the place of ours (RFC 3891); what it offered is agreed already.
+    """
 
     leg: LegId
     sdp: Sdp | None
-    response: Response
+    response: Response | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,24 @@ class OfferRefused:
 
     leg: LegId
     status: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionMissed:
+    """The session was not refreshed in time (RFC 4028), or the peer knows it no more (`status` 481).
+
+    The leg stays: hang it up if its audio has stopped too. Told again every interval until SessionRefreshed.
+    """
+
+    leg: LegId
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRefreshed:
+    """A session that was missed is refreshed after all."""
+
+    leg: LegId
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +232,8 @@ Event: TypeAlias = (
     | Offered
     | Reanswered
     | OfferRefused
+    | SessionMissed
+    | SessionRefreshed
     | Ended
     | Info
     | Checked

@@ -1,10 +1,13 @@
 """OPTIONS out of any dialog: is somebody there? (RFC 3261 11)"""
 
+from collections.abc import Iterable
 from functools import partial
 
+from siaga_pbx.sip.attempts import Attempts
 from siaga_pbx.sip.core import Core, contact_header
 from siaga_pbx.sip.events import OptionsOutcome
-from siaga_pbx.sip.flow import Way
+from siaga_pbx.sip.extensions import ABILITIES
+from siaga_pbx.sip.flow import Hop, Way
 from siaga_pbx.sip.message import Headers, Request, Response
 from siaga_pbx.sip.transaction import Lost
 from siaga_pbx.sip.uri import Uri
@@ -16,7 +19,15 @@ class Health:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def check(self, token: str, way: Way, uri: Uri, now: float) -> None:
+    def check(self, token: str, where: Way | Hop, uri: Uri, now: float) -> None:
+        """Of a name, one target that answers is enough."""
+        self._core.find(where, partial(self._found, token, uri), now)
+
+    def _found(self, token: str, uri: Uri, ways: Iterable[Way], now: float) -> None:
+        attempts = Attempts(self._core, partial(self._request, uri), self._core.send, partial(self._answered, token))
+        attempts.start(list(ways), now)
+
+    def _request(self, uri: Uri, way: Way) -> Request:
         core = self._core
         headers = Headers()
         headers.add("Max-Forwards", "70")
@@ -25,9 +36,10 @@ class Health:
         headers.add("Call-ID", core.token())
         headers.add("CSeq", "1 OPTIONS")
         headers.add("Contact", contact_header(core.settings.contact_for(way), way))
-        headers.add("Accept", "application/sdp")
+        for name, value in ABILITIES:
+            headers.add(name, value)
         headers.add("User-Agent", core.settings.user_agent)
-        core.send(Request("OPTIONS", uri, headers), way, partial(self._answered, token), now)
+        return Request("OPTIONS", uri, headers)
 
     def _answered(self, token: str, response: Response | Lost, now: float) -> None:
         """Any final response means alive: a phone that says 404 or 486 is there."""

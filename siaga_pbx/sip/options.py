@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
 
-from siaga_pbx.sip.flow import Address, Way
+from siaga_pbx.sip.flow import Address, Hop, Way
 from siaga_pbx.sip.headers import NameAddr
 from siaga_pbx.sip.sdp import Sdp
 from siaga_pbx.sip.uri import Uri
@@ -73,15 +73,17 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """An outgoing call; the target's host may be a name, if the shell resolves it.
+    """An outgoing call. Of a name (Hop) every target is tried until one answers (RFC 3263 4.3).
 
-    The offer is always ours; `headers` are added as they are; `account` answers a 401 or 407 once.
+    The offer is always ours; `headers` are added as they are; `account` answers a 401 or 407 once. `session_s` asks for
+    a session timer (RFC 4028).
     """
 
-    target: Way
+    target: Way | Hop
     uri: Uri
     to: NameAddr
     from_: NameAddr
     sdp: Sdp
     headers: tuple[tuple[str, str], ...] = ()
     account: Account | None = None
+    session_s: int = 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from typing import TypeAlias
 
+from siaga_pbx.sip import preconditions
 from siaga_pbx.sip.errors import RemoteError
 
 Line: TypeAlias = tuple[str, str]
@@ -133,6 +134,11 @@ class Sdp:
         origin = next((value for letter, value in self.lines if letter == "o"), "")
         return _address(" ".join(origin.split()[3:]))
 
+    @property
+    def waits(self) -> bool:
+        """Whether the sender's preconditions are not met yet: it cannot be heard, or hear (RFC 3312)."""
+        return any(preconditions.waits(media.lines) for media in self.media if media.port)
+
     def direction_of(self, media: Media) -> Direction:
         """The direction of a section as it was written: its own, else the session's, else sendrecv."""
         for lines in (media.lines, self.lines):
@@ -230,7 +236,9 @@ def make_answer(offer: Sdp, local: LocalAudio) -> tuple[Sdp, Audio]:
     for media in offer.media:
         if agreed is None and (agreed := _agree(offer, media, {})):
             formats = {str(agreed.payload): agreed.codec}
-            sections.append(_our_media(local, media.profile, formats, agreed.telephone_event, agreed.direction))
+            ours = _our_media(local, media.profile, formats, agreed.telephone_event, agreed.direction)
+            asked = preconditions.answer_lines(media.lines)
+            sections.append(replace(ours, lines=(*ours.lines, *asked)) if asked else ours)
         else:
             sections.append(_refused(media))
     if agreed is None:

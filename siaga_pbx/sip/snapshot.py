@@ -4,7 +4,8 @@ Whatever the user knows of a leg comes back, in any phase: a dialog with the 2xx
 that rings for us, a caller who hears ringing. What does not come back is lost without harm: the transactions of
 requests within a dialog (they are sent again, or asked again), and the BYE of a leg that is over for the user.
 
-Times are the wall clock's, in seconds: `epoch` is what is to be added to `now` to get it.
+Times are those of the machine's monotonic clock, which goes on when a process does not (but not when the machine is
+started anew).
 """
 
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from siaga_pbx.sip.errors import RemoteError
 from siaga_pbx.sip.events import LegId
 from siaga_pbx.sip.flow import Address, Flow, Target, Transport, Way
 from siaga_pbx.sip.headers import NameAddr
-from siaga_pbx.sip.leg import Leg, Phase
+from siaga_pbx.sip.leg import Leg, Phase, Unacked
 from siaga_pbx.sip.message import Request, Response, parse
 from siaga_pbx.sip.options import Account, Invite
 from siaga_pbx.sip.sdp import Sdp
+from siaga_pbx.sip.sessions import Sessions
 from siaga_pbx.sip.table import server_key
 from siaga_pbx.sip.transaction import InviteServer, State
 from siaga_pbx.sip.uac import Uac
@@ -94,8 +96,22 @@ class StoredInvite:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A session timer that runs (RFC 4028). `described` is what a refresh by re-INVITE says."""
+
+    interval: int
+    ours: bool
+    updates: bool
+    expires_at: float
+    described: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredLeg:
-    """One leg. A message is text in which each character is a byte. `ours`: the INVITE that made it was ours."""
+    """One leg. A message is text in which each character is a byte.
+
+    `ours`: the INVITE that made it was ours. `rseq`: the number of our last reliable provisional response.
+    """
 
     id: LegId
     stage: Stage
@@ -120,20 +136,29 @@ class StoredLeg:
     early: str | None = None
     reason: str | None = None
     unacked: tuple[StoredAnswer, ...] = ()
+    rseq: int | None = None
+    session: StoredSession | None = None
+
+
+def offer_of(stored: StoredLeg) -> Sdp | None:
+    """The offer of their INVITE, if it has no final response yet. Raises RemoteError for one that cannot be read."""
+    invite = _read_invite(stored) if stored.stage is Stage.INCOMING else None
+    return sdp_of(invite) if invite is not None else None
 
 
 class Snapshots:
     """Takes legs out of a core, and puts them into another one."""
 
-    __slots__ = ("_acks", "_core", "_uac", "_uas")
+    __slots__ = ("_acks", "_core", "_sessions", "_uac", "_uas")
 
-    def __init__(self, core: Core, acks: Acks, uas: Uas, uac: Uac) -> None:
+    def __init__(self, core: Core, acks: Acks, uas: Uas, uac: Uac, sessions: Sessions) -> None:
         self._core = core
         self._acks = acks
+        self._sessions = sessions
         self._uas = uas
         self._uac = uac
 
-    def take(self, leg: Leg, epoch: float) -> StoredLeg:
+    def take(self, leg: Leg) -> StoredLeg:
         """A leg as it is, unless it is LEAVING."""
         dialog, peer = leg.dialog, leg.peer
         return StoredLeg(
@@ -159,15 +184,12 @@ class Snapshots:
             invite=_invite_of(leg),
             early=str(leg.early) if leg.early is not None else None,
             reason=leg.reason,
-            unacked=tuple(
-                [
-                    StoredAnswer(_text(each.data), StoredWay.of(each.way), each.give_up + epoch, each.expects_answer)
-                    for each in leg.unacked.values()
-                ]
-            ),
+            unacked=tuple([_answer_of(each) for each in leg.unacked.values()]),
+            rseq=leg.reliable.number if leg.reliable is not None and leg.incoming is not None else None,
+            session=_session_of(leg),
         )
 
-    def restore(self, stored: StoredLeg, account: Account | None, now: float, epoch: float) -> None:
+    def restore(self, stored: StoredLeg, account: Account | None, now: float) -> None:
         """The leg again, under the same name. Raises RemoteError for one that cannot be read; nothing is left of it.
 
         A call of ours that was being cancelled is cancelled again, a 2xx that waits for its ACK is sent again.
@@ -182,17 +204,20 @@ class Snapshots:
         match stored.stage, invite, stored.invite:
             case Stage.INCOMING, Request(), StoredInvite(way=way, rings=rings):
                 core.find_way(leg)
-                self._uas.resume(leg, invite, way.way(), rings, now)
+                self._uas.resume(leg, invite, way.way(), rings, stored.rseq, now)
             case ((Stage.CALLING | Stage.CANCELLING), Request(), StoredInvite(way=way, rings=rings)):
                 self._uac.resume(leg, invite, way.way(), rings, now)
                 if stored.stage is Stage.CANCELLING:
                     self._uac.cancel(leg, stored.reason, now)
             case _:
                 core.find_way(leg)
+        if (session := stored.session) is not None:
+            leg.described = Sdp.parse(session.described) if session.described is not None else None
+            self._sessions.resume(leg, session.interval, session.ours, session.updates, session.expires_at, now)
         for response, each in answers:
-            self._answer_again(leg, response, each, now, epoch)
+            self._answer_again(leg, response, each, now)
 
-    def _answer_again(self, leg: Leg, response: Response, stored: StoredAnswer, now: float, epoch: float) -> None:
+    def _answer_again(self, leg: Leg, response: Response, stored: StoredAnswer, now: float) -> None:
         """The 2xx and its transaction, which takes the INVITEs that still come again for what they are."""
         core, way, data = self._core, stored.way.way(), stored.text.encode("latin-1")
         key = server_key(response, "INVITE")
@@ -200,7 +225,7 @@ class Snapshots:
         core.table.add(transaction)
         core.carry_out(transaction, transaction.respond(response.status, data, now), now)
         self._acks.expect(leg, response.cseq.number, way, data, stored.expects_answer, now)
-        leg.unacked[response.cseq.number].give_up = min(stored.until - epoch, now + core.settings.timers.give_up)
+        leg.unacked[response.cseq.number].give_up = min(stored.until, now + core.settings.timers.give_up)
 
 
 def _invite_of(leg: Leg) -> StoredInvite | None:
@@ -213,6 +238,19 @@ def _invite_of(leg: Leg) -> StoredInvite | None:
         rings = leg.calling.state is State.PROCEEDING
         return StoredInvite(_text(leg.calling.data), StoredWay.of(leg.calling.way), rings)
     return None
+
+
+def _answer_of(unacked: Unacked) -> StoredAnswer:
+    way = StoredWay.of(unacked.way)
+    return StoredAnswer(_text(unacked.data), way, unacked.give_up, unacked.expects_answer)
+
+
+def _session_of(leg: Leg) -> StoredSession | None:
+    session, described = leg.session, leg.described
+    if session is None:
+        return None
+    text = str(described) if described is not None else None
+    return StoredSession(session.interval, session.ours, session.updates, session.expires_at, text)
 
 
 def _text(data: bytes) -> str:

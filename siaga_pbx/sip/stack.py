@@ -10,15 +10,18 @@ from siaga_pbx.sip.core import Core
 from siaga_pbx.sip.door import Door
 from siaga_pbx.sip.errors import LocalError, RemoteError
 from siaga_pbx.sip.events import By, Failed, LegId, OptionsOutcome, Output
-from siaga_pbx.sip.flow import Flow, Hop, Target, Way, host_of
+from siaga_pbx.sip.flow import Address, Flow, Hop, Target, Way, host_of
 from siaga_pbx.sip.headers import NameAddr
 from siaga_pbx.sip.health import Health
 from siaga_pbx.sip.leg import Leg, Phase
 from siaga_pbx.sip.message import Message
 from siaga_pbx.sip.offers import Offers
-from siaga_pbx.sip.options import Entropy, Invite, StackSettings
+from siaga_pbx.sip.options import Account, Entropy, Invite, StackSettings
 from siaga_pbx.sip.registrar import Registrar
 from siaga_pbx.sip.sdp import Sdp
+from siaga_pbx.sip.sessions import Sessions
+from siaga_pbx.sip.snapshot import Snapshots, StoredLeg
+from siaga_pbx.sip.succession import Succession
 from siaga_pbx.sip.uac import Uac
 from siaga_pbx.sip.uas import Uas
 from siaga_pbx.sip.uri import Uri
@@ -38,12 +41,15 @@ class Stack:
         self._core = core = Core(settings, entropy)
         self._acks = Acks(core, self._freed)
         self._byes = Byes(core)
-        self._offers = Offers(core, self._acks, self._byes)
-        self._uas = Uas(core, self._acks)
-        self._uac = Uac(core, self._acks, self._byes)
+        sessions = Sessions(core, self._reoffer)
+        self._uas = Uas(core, self._acks, sessions)
+        self._uac = Uac(core, self._acks, self._byes, self._uas.provisionals, sessions)
+        self._offers = Offers(core, self._acks, self._byes, self._uas, sessions)
+        self._succession = Succession(core, self._uas, self._uac, self._byes)
         self._registrar = Registrar(core)
         self._health = Health(core)
         self._within = Within(core, self._acks, self._byes, self._offers, self._uas)
+        self._snapshots = Snapshots(core, self._acks, self._uas, self._uac, sessions)
         self._door = Door(core, self._within, self._uas, self._byes, self._registrar)
 
     # Inputs
@@ -53,7 +59,7 @@ class Stack:
         return self._core.take()
 
     def receive_malformed(self, error: RemoteError, flow: Flow, now: float) -> list[Output]:
-        self._door.receive_malformed(error, flow)
+        self._door.receive_malformed(error, flow, now)
         return self._core.take()
 
     def connection_closed(self, flow: Flow, now: float) -> list[Output]:
@@ -87,14 +93,22 @@ class Stack:
 
     # Commands on a server leg
 
-    def ring(self, leg: LegId, now: float) -> list[Output]:
-        """180, sent again every 3 s until the leg is answered or over."""
+    def ring(self, leg: LegId, now: float, sdp: Sdp | None = None) -> list[Output]:
+        """180, sent again every 3 s until the leg is answered or over.
+
+        `sdp`: our answer, or our offer if they made none, for callers that have to have it before they ring (RFC 3262
+        5, RFC 3312).
+        """
         if (found := self._core.legs.get(leg)) is not None:
-            self._uas.ring(found, now)
+            self._uas.ring(found, sdp, now)
         return self._core.take()
 
     def answer(self, leg: LegId, sdp: Sdp, now: float) -> list[Output]:
-        """200 with our answer (or our offer, if they made none). Confirmed or Unacknowledged follows."""
+        """200 with our answer (or our offer, if they made none). Confirmed or Unacknowledged follows.
+
+        What has to come before it (a PRACK, the caller's preconditions) is waited for, some seconds at most. `sdp` is
+        not sent if one was agreed before.
+        """
         if (found := self._core.legs.get(leg)) is not None:
             self._uas.answer(found, sdp, now)
         return self._core.take()
@@ -160,31 +174,52 @@ class Stack:
         return self._core.take()
 
     def offer(self, leg: LegId, sdp: Sdp, now: float) -> list[Output]:
-        """A re-INVITE, when the dialog is free for one. Reanswered or OfferRefused follows."""
+        """A re-INVITE, or UPDATE in an early dialog, when it is free for one. Reanswered or OfferRefused follows."""
         if (found := self._core.legs.get(leg)) is not None:
             self._offers.offer(found, sdp, now)
         return self._core.take()
 
     def accept(self, leg: LegId, sdp: Sdp, now: float) -> list[Output]:
-        """Answers the re-INVITE or UPDATE of an Offered event."""
+        """Answers the request of an Offered event."""
         if (found := self._core.legs.get(leg)) is not None:
-            self._offers.accept(found, sdp, now)
+            if found.heir is not None:
+                self._succession.accept(found, found.heir, sdp, now)
+            else:
+                self._offers.accept(found, sdp, now)
         return self._core.take()
 
     def refuse(self, leg: LegId, status: int, now: float) -> list[Output]:
         """Refuses it (488 for media that cannot be done)."""
         if (found := self._core.legs.get(leg)) is not None:
-            self._offers.refuse(found, status, now)
+            if found.heir is not None:
+                self._succession.refuse(found.heir, status, now)
+            else:
+                self._offers.refuse(found, status, now)
         return self._core.take()
 
     def lives(self, leg: LegId) -> bool:
         """Whether its Ended or Failed is still to come."""
         return leg in self._core.legs
 
-    def check(self, leg: LegId, now: float) -> list[Output]:
-        """In-dialog OPTIONS: Checked, or Ended(by fault) on 481, 408 or silence."""
+    def check(self, leg: LegId, now: float, *, patient: bool = False) -> list[Output]:
+        """In-dialog OPTIONS: Checked, or Ended(by fault) on 481, 408 or silence; if `patient` on 481 only."""
         if (found := self._core.legs.get(leg)) is not None:
-            self._within.check(found, now)
+            self._within.check(found, now, patient=patient)
+        return self._core.take()
+
+    # Over a restart
+
+    def snapshot_leg(self, leg: LegId) -> StoredLeg | None:
+        """A leg as it is to be kept; None if it is gone."""
+        found = self._core.legs.get(leg)
+        return self._snapshots.take(found) if found is not None else None
+
+    def restore_leg(self, stored: StoredLeg, account: Account | None, now: float) -> list[Output]:
+        """Takes a leg of another life back; its events come as if nothing had been. `account` answers challenges to it.
+
+        Raises RemoteError for what cannot be read.
+        """
+        self._snapshots.restore(stored, account, now)
         return self._core.take()
 
     # Out of any leg
@@ -201,6 +236,19 @@ class Stack:
             return [OptionsOutcome(token, False, 480)]
         self._health.check(token, way_to(binding), binding.contact, now)
         return self._core.take()
+
+    # Who is where, for the shell that sheds before it parses
+
+    def seats_at(self, source: Address) -> int:
+        """How many contacts are registered from exactly this UDP source."""
+        return self._registrar.count_at(source)
+
+    def seats_behind(self, host: str) -> int:
+        """How many are registered from an address, whatever port and transport."""
+        return self._registrar.count_behind(host)
+
+    def is_own(self, host: str) -> bool:
+        return host in self._core.settings.own_hosts
 
     # Bindings
 
@@ -220,6 +268,9 @@ class Stack:
         """Takes stored bindings back; Registered for each seat that has one left."""
         self._registrar.restore(stored, now)
         return self._core.take()
+
+    def _reoffer(self, leg: Leg, now: float) -> None:
+        self._offers.refresh(leg, now)
 
     def _freed(self, leg: Leg, now: float) -> None:
         """What waited for the ACK to a 2xx of ours: a BYE (RFC 3261 15), or an offer."""

@@ -5,8 +5,9 @@ from functools import partial
 from siaga_pbx.sip.access import Seat, Source, Trunk
 from siaga_pbx.sip.acks import Acks
 from siaga_pbx.sip.byes import Byes
-from siaga_pbx.sip.core import ALLOW, Core, reason_of
+from siaga_pbx.sip.core import Core, reason_of
 from siaga_pbx.sip.events import By, Checked, Counted, Info
+from siaga_pbx.sip.extensions import ABILITIES, ALLOW, unsupported
 from siaga_pbx.sip.flow import Flow, host_of
 from siaga_pbx.sip.leg import Leg, Phase
 from siaga_pbx.sip.message import Request, Response
@@ -65,11 +66,9 @@ class Within:
                 core.reply(request, flow, 200, now)
                 core.out.append(Info(leg.id, request.content_type or "", request.body))
             case "OPTIONS":
-                core.reply(request, flow, 200, now, (("Allow", ALLOW), ("Accept", "application/sdp")))
+                core.reply(request, flow, 200, now, ABILITIES)
             case "PRACK":
-                # We send nothing reliably, so there is nothing to match: but a caller's oddity is no reason for a 481,
-                # which some take for the end of the dialog (RFC 5057).
-                core.reply(request, flow, 200, now)
+                self._uas.provisionals.receive(leg, request, flow, now)
             case _:
                 core.reply(request, flow, 405, now, (("Allow", ALLOW),))
 
@@ -84,32 +83,23 @@ class Within:
         else:
             self._core.reply(request, flow, 481, now)
 
-    def check(self, leg: Leg, now: float) -> None:
-        """In-dialog OPTIONS: does the peer still know the dialog?"""
+    def check(self, leg: Leg, now: float, *, patient: bool = False) -> None:
+        """In-dialog OPTIONS: does the peer still know the dialog? `patient`: only a clear no ends it."""
         if leg.phase is Phase.TALKING:
             request = leg.dialog.next_request("OPTIONS")
             request.headers.add("Contact", self._core.contact(leg.dialog))
-            request.headers.add("Accept", "application/sdp")
-            self._core.send(request, leg.dialog.way, partial(self._checked, leg), now)
+            for name, value in ABILITIES:
+                request.headers.add(name, value)
+            self._core.send(request, leg.dialog.way, partial(self._checked, leg, patient), now)
 
-    def _checked(self, leg: Leg, response: Response | Lost, now: float) -> None:
+    def _checked(self, leg: Leg, patient: bool, response: Response | Lost, now: float) -> None:
         status = response.status if isinstance(response, Response) else response.value
         if leg.phase is not Phase.TALKING or status < 200:
             return
-        if status in (408, 481) or isinstance(response, Lost):
+        if status == 481 or (not patient and (status == 408 or isinstance(response, Lost))):
             self._byes.leave(leg, By.FAULT, status, None, now)
         else:
             self._core.out.append(Checked(leg.id, status))
-
-
-def unsupported(request: Request, source: Source) -> str:
-    """The extensions that a request requires and that it cannot have; we have none (RFC 3261 8.2.2.3).
-
-    An INVITE of a trunk is served without what it requires: 420 would lose a caller (see the ADR).
-    """
-    if request.method == "INVITE" and isinstance(source, Trunk):
-        return ""
-    return ", ".join(request.headers.values("Require"))
 
 
 def _is_own(leg: Leg, flow: Flow, source: Source) -> bool:
