@@ -55,7 +55,18 @@ def test_the_flow_names_the_socket_that_answers(run: Run) -> None:
 def test_bytes_that_are_no_message_harm_nobody(run: Run) -> None:
     async def work() -> None:
         async with Fixture("udp://127.0.0.1") as fixture, UdpPeer() as peer:
-            for stray in (b"", b"\r\n\r\n", b"\0", b"\0\0\0\0", b"\xff\xfe", b"\x80", bytes(65_507), b"A" * 65_507):
+            stun = bytes.fromhex("000100002112a442") + bytes(12)  # a binding request (RFC 8489 5)
+            for stray in (
+                stun,
+                b"",
+                b"\r\n\r\n",
+                b"\0",
+                b"\0\0\0\0",
+                b"\xff\xfe",
+                b"\x80",
+                bytes(65_507),
+                b"A" * 65_507,
+            ):
                 peer.send(stray, fixture.address())
             peer.send(request(), fixture.address())
             assert (await peer.receive())[0].startswith(b"SIP/2.0 200 ")
