@@ -10,6 +10,7 @@ faults of the stack or of `on_event` are counted, the last two logged, and the n
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
@@ -28,6 +29,7 @@ from siaga_pbx.net.kinds import Kinds
 from siaga_pbx.net.resolver import Resolver
 from siaga_pbx.net.stream import SWEEP_S, Streams
 from siaga_pbx.net.tls import TlsContexts
+from siaga_pbx.net.trace import Trace, Traced
 from siaga_pbx.net.udp import UdpSocket
 from siaga_pbx.settings import Listen
 from siaga_pbx.sip.errors import RemoteError
@@ -85,6 +87,7 @@ class Endpoint:
         resolver: Server | None = None,
         limits: StreamLimits | None = None,
         is_trunk: Callable[[str], bool] = _nobody,
+        trace: Trace | None = None,
     ) -> None:
         """`is_trunk(who)`: whether an address, or a name proven by a certificate that `ca` vouches for, is a trunk's.
 
@@ -101,6 +104,7 @@ class Endpoint:
         self._origins = tuple(origins)
         self._limits = limits or StreamLimits()
         self._is_trunk = is_trunk
+        self._trace = trace
         self._resolver = Resolver(clock, lambda: self.bound, resolver)
         self._lookups: set[asyncio.Task[None]] = set()
         self._udp: dict[Address, UdpSocket] = {}
@@ -182,6 +186,8 @@ class Endpoint:
             self._feed(self._stack.receive_malformed, item, flow, self._clock.now())
         else:
             self._kinds.received(item)
+            if self._trace is not None and flow.transport != "udp":
+                self._note(False, flow.transport, flow.local, flow.remote, bytes(item))
             self._feed(self._stack.receive, item, flow, self._clock.now())
 
     def closed(self, flow: Flow) -> None:
@@ -210,6 +216,8 @@ class Endpoint:
         except Exception:  # noqa: BLE001 - ours, and logged: the next datagram is somebody else's call
             self._fault("parse")
             return
+        if self._trace is not None:
+            self._note(False, "udp", udp.local, source, data)
         self.received(item, Flow("udp", udp.local, source))
 
     def _feed(self, step: Callable[P, list[Output]], *args: P.args, **kwargs: P.kwargs) -> bool:
@@ -238,6 +246,8 @@ class Endpoint:
         if not self._running:
             return
         self._kinds.sent(data)
+        if self._trace is not None:
+            self._note(True, way.transport, *self._ends(way), data)
         if isinstance(way, Target) and not is_numeric(way.host):
             self._later_unreachable(way)  # its name was to be resolved first
         elif way.transport != "udp":
@@ -248,6 +258,21 @@ class Endpoint:
         else:
             udp = self._udp.get(way.flow.local) if way.flow is not None else None
             self._send_udp(way, udp or self._udp_for(way.host), data, (way.host, way.port))
+
+    def _ends(self, way: Way) -> tuple[Address, Address]:
+        """Our address and theirs; ours is that of the first listener like it where the system chooses it."""
+        if isinstance(way, Flow):
+            return way.local, way.remote
+        remote = (way.host, way.port)
+        if way.flow is not None:
+            return way.flow.local, remote
+        alike = (one for one in self.bound if one.transport == way.transport and (":" in one.host) == (":" in way.host))
+        ours = next(alike, None)
+        return (ours.host, ours.port) if ours is not None else ("0.0.0.0", 0), remote  # noqa: S104 - shown, not bound
+
+    def _note(self, sent: bool, transport: str, local: Address, remote: Address, data: bytes) -> None:
+        assert self._trace is not None
+        self._trace.note(Traced(time.time(), sent, transport, local, remote, data))
 
     def _send_udp(self, way: Way, udp: UdpSocket | None, data: bytes, peer: Address) -> None:
         if udp is None or not udp.send(data, peer, way):

@@ -18,6 +18,8 @@ from siaga_pbx.web.operations import operations
 from siaga_pbx.web.problem import Problem, answer_with_problems
 from siaga_pbx.web.quarantine import Payload, quarantine
 from siaga_pbx.web.records import RecordsView
+from siaga_pbx.web.traces import Message as TracedBytes
+from siaga_pbx.web.traces import traces
 
 DESCRIPTION = """
 The interface of a 112 centre: what goes on now, what is on record, and what may be asked of it.
@@ -32,6 +34,10 @@ with one clear line in `detail`, and then nothing has changed.
 """
 
 
+def _no_trace(_call_id: str) -> Sequence[TracedBytes]:
+    return ()
+
+
 def create_app(
     centre: CentreView,
     token: str,
@@ -41,14 +47,15 @@ def create_app(
     outage: type[Exception],
     recordings: Path,
     quarantined: Callable[[], Sequence[Payload]] = tuple,
+    traced: Callable[[str], Sequence[TracedBytes]] = _no_trace,
     host: str = "127.0.0.1",
     names: Iterable[str] = (),
 ) -> ASGIApp:
     """The app, behind its gate.
 
     `records` is read in worker threads and raises `outage` when it cannot be; `recordings` is the folder of the audio
-    files, `quarantined` gives what came from agencies and could not be used. `host` is the address listened on, `names`
-    are further host names that the server is reached by (a proxy's).
+    files, `quarantined` gives what came from agencies and could not be used, `traced` the SIP messages of a call.
+    `host` is the address listened on, `names` are further host names that the server is reached by (a proxy's).
     """
     app = FastAPI(
         title="siaga-pbx",
@@ -62,7 +69,8 @@ def create_app(
     answer_with_problems(app, outage)
     # The gate decides; this only tells OpenAPI that there is a bearer token.
     bearer = Depends(HTTPBearer(auto_error=False, description="the content of siaga.token"))
-    routers = (operations(centre, registry), live(centre), history(records, recordings), quarantine(quarantined))
+    shown = quarantine(quarantined), traces(traced)
+    routers = (operations(centre, registry), live(centre), history(records, recordings), *shown)
     for router in routers:
         app.include_router(router, dependencies=[bearer])
     app.include_router(console())

@@ -1,0 +1,97 @@
+"""The SIP of recent calls as it went over the wire, for whoever must find out what a carrier or a phone said.
+
+In memory only, and bounded: the oldest call goes when there is too much. Only what belongs to an INVITE is kept: no
+REGISTER or OPTIONS of a busy night pushes a call out.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from siaga_pbx.sip.flow import Address
+
+MAX_BYTES = 32 * 2**20
+"""All that is kept, headers and bodies: some 1,500 calls of two legs. A city's centre has them for days."""
+MAX_MESSAGES = 400
+"""Of one dialog. A peer that repeats itself for hours does not push out the others; the first ones are what tells."""
+OVERHEAD = 300
+"""What a kept message costs beyond its bytes, roughly."""
+
+
+class Traced(NamedTuple):
+    """One message. `at` is seconds since the epoch; `sent` by us, else received."""
+
+    at: float
+    sent: bool
+    transport: str
+    local: Address
+    remote: Address
+    data: bytes
+
+
+@dataclass(slots=True)
+class _Dialog:
+    call: str | None = None
+    messages: list[Traced] = field(default_factory=list)
+    size: int = 0
+
+
+class Trace:
+    """`note` each message; `join` says which call a dialog is of; `of` gives a call's messages in their order."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._dialogs: OrderedDict[str, _Dialog] = OrderedDict()
+        self._calls: dict[str, list[str]] = {}
+        self._size = 0
+
+    def note(self, message: Traced) -> None:
+        """Keeps the message if it is of an INVITE's dialog. Never raises, whatever the bytes are."""
+        call_id = _call_id(message.data)
+        dialog = self._dialogs.get(call_id)
+        if dialog is None:
+            if not call_id or not message.data.startswith(b"INVITE "):
+                return
+            dialog = self._dialogs[call_id] = _Dialog()
+        if len(dialog.messages) >= MAX_MESSAGES:
+            return
+        dialog.messages.append(message)
+        size = len(message.data) + OVERHEAD
+        dialog.size += size
+        self._size += size
+        while self._size > self._max_bytes:
+            self._forget_oldest()
+
+    def join(self, call: str, sip_call_id: str) -> None:
+        """This dialog is a leg of this call."""
+        dialog = self._dialogs.get(sip_call_id)
+        if dialog is None:
+            dialog = self._dialogs[sip_call_id] = _Dialog()  # our own INVITE, about to be sent
+        if dialog.call is None:
+            dialog.call = call
+            self._calls.setdefault(call, []).append(sip_call_id)
+
+    def of(self, call: str) -> list[Traced]:
+        """All messages of the call's legs by time; none when it is not known, or no more."""
+        legs = (self._dialogs[sip_call_id].messages for sip_call_id in self._calls.get(call, ()))
+        return sorted((message for leg in legs for message in leg), key=lambda message: message.at)
+
+    def _forget_oldest(self) -> None:
+        sip_call_id, dialog = self._dialogs.popitem(last=False)
+        self._size -= dialog.size
+        if dialog.call is not None:
+            legs = self._calls[dialog.call]
+            legs.remove(sip_call_id)
+            if not legs:
+                del self._calls[dialog.call]
+
+
+def _call_id(data: bytes) -> str:
+    """Its Call-ID, without parsing the message; empty when it has none that is readable."""
+    for name in (b"\r\nCall-ID:", b"\r\ni:", b"\r\nCall-Id:", b"\r\ncall-id:", b"\r\nI:"):
+        start = data.find(name)
+        if start >= 0:
+            start += len(name)
+            end = data.find(b"\r\n", start)
+            return data[start : end if end >= 0 else None].strip().decode("latin-1")
+    return ""
