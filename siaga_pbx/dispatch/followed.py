@@ -187,19 +187,25 @@ def past_of(row: Record, outbox: Record | None, events: Iterable[Record], now: f
         age_s = (parse_utc(utc) - parse_utc(str(text))).total_seconds()
         return now - max(0.0, age_s)
 
-    ordered_at, round_, steps, step_at, relieved = at(row["created_at"]), 1, 0, None, False
+    ordered_at, round_, step_at, relieved = at(row["created_at"]), 1, None, False
+    steps: list[str] = []
     alarms: dict[Alarm, str] = {}
+    rejected = False
     for event in events:
         data = event["data"] if isinstance(event["data"], dict) else {}
+        rejected = _rejects(str(event["kind"]), data, rejected)
         match event["kind"]:
             case "begun_anew":
-                ordered_at, steps, step_at, relieved = at(event["at"]), 0, None, False
+                ordered_at, step_at, relieved = at(event["at"]), None, False
+                steps.clear()
                 round_ = int(data.get("sequence", 1))
                 alarms.clear()
+                rejected = False
             case "cancel_ordered":
                 alarms.clear()
             case "escalated":
-                steps, step_at = steps + 1, at(event["at"])
+                steps.append(str(data.get("step")))
+                step_at = at(event["at"])
             case "relieved":
                 relieved = True
             case kind if (alarm := _ALARMS.get(str(kind))) is not None:
@@ -218,8 +224,17 @@ def past_of(row: Record, outbox: Record | None, events: Iterable[Record], now: f
         round=round_,
         delivered=outbox is None,
         reached=frozenset(reached),
-        steps_taken=steps,
+        steps_taken=tuple(steps),
         step_at=step_at,
         relieved=relieved,
         alarms=alarms,
+        rejected=rejected,
     )
+
+
+def _rejects(kind: str, data: Mapping[str, object], before: bool) -> bool:
+    """Whether a rejection is the last word of the agency's own end, by this event; its telephone is another end."""
+    if kind in (State.REJECTED, Alarm.WITHDRAWN):
+        return True
+    by_voice = str(data.get("by", "")).startswith("call:")
+    return before and (by_voice or kind not in (*LADDER[2:], "confirmed"))

@@ -70,8 +70,8 @@ class Past:
     """What is on record of a dispatch that was followed before. Times are monotonic and may lie before this boot.
 
     `sequence_at`: when the latest sequence was made. `round`: the sequence that the latest order began anew with.
-    `steps_taken`, `step_at`: how many steps of the ladder were taken in this round, and the last of them when.
-    `alarms`: those it stood in, with their details.
+    `steps_taken`, `step_at`: which steps of the ladder were taken in this round, and the last of them when.
+    `alarms`: those it stood in, with their details. `rejected`: the last word of the agency's own end.
     """
 
     ordered_at: float
@@ -81,10 +81,11 @@ class Past:
     round: int = 1
     delivered: bool = False
     reached: frozenset[State] = frozenset()
-    steps_taken: int = 0
+    steps_taken: tuple[str, ...] = ()
     step_at: float | None = None
     relieved: bool = False
     alarms: Mapping[Alarm, str] = field(default_factory=dict)
+    rejected: bool = False
 
 
 class FollowUp:
@@ -103,8 +104,9 @@ class FollowUp:
         self.alarms = dict(past.alarms)
         self._round = past.round
         self._reached = set(past.reached)
+        self._rejected = past.rejected
         self.ordered_at, self.sequence_at = past.ordered_at, past.sequence_at
-        self._step, self._step_at = past.steps_taken, past.step_at
+        self._steps, self._step_at = _without(plan.steps, past.steps_taken), past.step_at
         self._escalate_at: float | None = None
         self._calling: str | None = None
         self.publish_at: float | None = None
@@ -212,17 +214,31 @@ class FollowUp:
             return [Noted("late_answer", f"{state} to sequence {sequence}, which a new order has replaced")]
         outputs = self._receive(sequence)
         match state:
+            case State.RECEIVED if RANK[state] <= RANK[self.state]:
+                return outputs
+            case State.REJECTED if self._rejected:
+                return outputs  # it is only said once more: what was accepted since, by telephone, stands
             case State.REJECTED if self.state in (State.EN_ROUTE, State.ON_SCENE):
+                self._rejected = True
                 return outputs + self._raise(Alarm.WITHDRAWN, reason or "no reason given")
             case State.REJECTED if RANK[self.state] <= RANK[State.REJECTED] and self.state is not State.REJECTED:
-                return outputs + self._move(state) + self._rejected(reason, now)
+                self._rejected = True
+                return outputs + self._move(state) + self._pass_on(reason, now)
             case State.ACCEPTED if self.state is State.REJECTED:
                 outputs += self._move(state)
             case _ if RANK[state] > RANK[self.state]:
                 outputs += self._move(state)
             case _:
-                return outputs
+                return outputs + self._confirmed(state)
+        self._rejected = False
         return outputs + self._progressed(now)
+
+    def _confirmed(self, state: Answer) -> list[Output]:
+        """Their own end says now what is known already; on record if it takes a rejection back."""
+        if not self._rejected or state is State.REJECTED:
+            return []
+        self._rejected = False
+        return [Noted("confirmed", str(state))]
 
     def relieved(self, now: float) -> list[Output]:
         """An agency that the ladder engaged has accepted in this one's stead."""
@@ -244,7 +260,8 @@ class FollowUp:
             outputs.append(Moved(self.state, State.PENDING, ()))
             self.state, self._round = State.PENDING, self.sequence
             self._reached.clear()
-            self._step, self.ordered_at, self.relieved_by_other = 0, now, False
+            self._rejected = False
+            self._steps, self.ordered_at, self.relieved_by_other = list(self.plan.steps), now, False
             self._escalate_at = None
             self._await_person(now)
         return outputs + self._publish()
@@ -325,13 +342,12 @@ class FollowUp:
         outputs = self._lower(Alarm.UNANSWERED, Alarm.STEP_FAILED)
         return outputs if self.state in _UNDER_WAY else outputs + self._lower(Alarm.WITHDRAWN)
 
-    def _rejected(self, reason: str, now: float) -> list[Output]:
+    def _pass_on(self, reason: str, now: float) -> list[Output]:
         """To ask the same people once more would lose time: the next step that does something else, at once."""
         cause = f"rejected: {reason}" if reason else "rejected"
         outputs: list[Output] = []
-        while self._step < len(self.plan.steps) and self.plan.steps[self._step] == "resend":
-            outputs.append(Escalated("resend", cause, skipped="the agency has rejected it"))
-            self._step += 1
+        while self._steps[:1] == ["resend"]:
+            outputs.append(Escalated(self._steps.pop(0), cause, skipped="the agency has rejected it"))
         return outputs + self._escalate(cause, now)
 
     def _missed(self) -> str:
@@ -344,18 +360,17 @@ class FollowUp:
         elif self.state in _UNDER_WAY:
             arrival = self.ordered_at + self.plan.arrive_within_s
             self._escalate_at = max(arrival, now + self.plan.accept_within_s)
-        elif self._escalate_at is None and self._step < len(self.plan.steps):
+        elif self._escalate_at is None and self._steps:
             self._escalate_at = self.ordered_at + self.plan.accept_within_s
 
     def _escalate(self, cause: str, now: float) -> list[Output]:
         """Takes the next step; past the last one, the alarm is all that is left."""
-        steps, self._calling = self.plan.steps, None
-        if self._step >= len(steps):
+        self._calling = None
+        if not self._steps:
             self._escalate_at = None
             return self._raise(Alarm.UNANSWERED, cause)
-        step = steps[self._step]
-        self._step += 1
-        more = self._step < len(steps) and self.escalates
+        step = self._steps.pop(0)
+        more = self._steps and self.escalates
         self._escalate_at = now + self.plan.accept_within_s if more else None
         taken = Escalated(step, cause)
         kind, _, target = step.partition(":")
@@ -382,6 +397,15 @@ class FollowUp:
 
     def _lower(self, *alarms: Alarm) -> list[Output]:
         return [Lowered(alarm) for alarm in alarms if self.alarms.pop(alarm, None) is not None]
+
+
+def _without(steps: tuple[str, ...], taken: tuple[str, ...]) -> list[str]:
+    """Those that are left. An engagement is recorded when it is committed, and a step after it may come first."""
+    left = list(steps)
+    for step in taken:
+        if step in left:
+            left.remove(step)
+    return left
 
 
 def _nth(waits: tuple[float, ...], n: int) -> float:

@@ -242,6 +242,18 @@ def test_who_accepts_by_voice_has_accepted_and_the_machine_still_has_to_receive_
     assert one.state is State.ACCEPTED
 
 
+def test_a_rejection_that_is_only_repeated_does_not_undo_what_was_accepted_by_voice() -> None:
+    one = received("call:tel:113", "alarm")
+    one.answered(State.REJECTED, 1, 5, "no engine")
+    assert one.calling == "tel:113"
+    one.spoken(20)
+    assert one.answered(State.REJECTED, 1, 30, "no engine") == []
+    assert one.state is State.ACCEPTED
+    one.answered(State.EN_ROUTE, 1, 40)
+    one.answered(State.REJECTED, 1, 50, "broke down")
+    assert Alarm.WITHDRAWN in one.alarms, "but this is news"
+
+
 def test_a_voice_call_is_over_once_nobody_needs_it() -> None:
     def called() -> FollowUp:
         one = received("call:tel:113", "alarm")
@@ -426,7 +438,7 @@ def test_what_was_not_received_is_published_again() -> None:
 
 
 def test_the_ladder_goes_on_where_it_was() -> None:
-    past = Past(-100.0, -100.0, State.RECEIVED, delivered=True, steps_taken=1, step_at=-40.0)
+    past = Past(-100.0, -100.0, State.RECEIVED, delivered=True, steps_taken=("resend",), step_at=-40.0)
     one = follow("resend", "agency:bpbd", past=past)
     assert one.start(0) == []
     assert due(one) == (20, [Engage("bpbd", "not accepted in time")])
@@ -441,7 +453,15 @@ def test_a_deadline_that_passed_meanwhile_is_due_at_once() -> None:
 
 def test_the_alarm_that_stood_stands_again() -> None:
     alarms = {Alarm.WITHDRAWN: "engine broke down", Alarm.STEP_FAILED: "call:tel:113: busy"}
-    past = Past(-500.0, -500.0, State.EN_ROUTE, delivered=True, steps_taken=2, step_at=-400.0, alarms=alarms)
+    past = Past(
+        -500.0,
+        -500.0,
+        State.EN_ROUTE,
+        delivered=True,
+        steps_taken=("agency:bpbd", "alarm"),
+        step_at=-400.0,
+        alarms=alarms,
+    )
     one = follow("agency:bpbd", "alarm", past=past)
     assert one.start(0) == []
     assert one.alarms == alarms

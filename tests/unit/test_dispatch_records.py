@@ -231,7 +231,20 @@ def test_a_restart_reads_back_what_was_written() -> None:
     ]
     past = past_of(row, {"created_at": "2026-11-24T00:05:00.000Z"}, events, 1000.0, "2026-11-24T00:10:00.000Z")
     reached = frozenset({State.PUBLISHED, State.RECEIVED, State.ACCEPTED})
-    expected = Past(520.0, 700.0, State.ACCEPTED, 3, 2, False, reached, 1, 580.0, True, {Alarm.WITHDRAWN: "broke down"})
+    expected = Past(
+        520.0,
+        700.0,
+        State.ACCEPTED,
+        3,
+        2,
+        False,
+        reached,
+        ("resend",),
+        580.0,
+        True,
+        {Alarm.WITHDRAWN: "broke down"},
+        rejected=True,
+    )
     assert past == expected
     assert past_of(row, None, events, 1000.0, "2026-11-24T00:10:00.000Z") == replace(
         expected, delivered=True, sequence_at=520.0
