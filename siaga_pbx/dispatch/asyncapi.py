@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from siaga_pbx.dispatch.followup import LIFETIME_S
-from siaga_pbx.dispatch.message import MAX_PAYLOAD, Ack, Dispatch, Message, Presence, Status
+from siaga_pbx.dispatch.message import MAX_PAYLOAD, Ack, Chain, Dispatch, Message, Presence, Status
 from siaga_pbx.dispatch.mqtt import KEEPALIVE_S, SESSION_EXPIRY_S
 from siaga_pbx.dispatch.topics import Topics
 
@@ -28,6 +28,7 @@ OPERATIONS: Sequence[tuple[str, str, type[Message], str, bool]] = (
     ("send", "answer", Ack, _TOPICS.ack(_AGENCY), False),
     ("send", "tellPresence", Presence, _TOPICS.presence(_AGENCY), True),
     ("receive", "readStatus", Status, _TOPICS.status, True),
+    ("receive", "keepChain", Chain, _TOPICS.chain, True),
 )
 
 

@@ -56,6 +56,7 @@ def access_rules(prefix: str, agencies: Iterable[str], centre_user: str = CENTRE
             f"topic write {everybody.ack(agency)}",
             f"topic write {everybody.presence(agency)}",
             f"topic read {everybody.status}",
+            f"topic read {everybody.chain}",
             "",
         ]
     return "\n".join(lines)

@@ -15,14 +15,15 @@ from siaga_pbx.dispatch.hooks import Hooks
 from siaga_pbx.dispatch.intake import Intake
 from siaga_pbx.dispatch.ladder import Engage
 from siaga_pbx.dispatch.lookup import Lookup
-from siaga_pbx.dispatch.message import Ack, PayloadError, Presence, Status
-from siaga_pbx.dispatch.mqtt import Bus, BusSettings
+from siaga_pbx.dispatch.message import Ack, Chain, PayloadError, Presence, Status
+from siaga_pbx.dispatch.mqtt import Bus, BusSettings, NotPublished, Outgoing
 from siaga_pbx.dispatch.order import Cancel, Order, Receipt, Update
 from siaga_pbx.dispatch.outbox import Outbox
 from siaga_pbx.dispatch.ports import Clock
 from siaga_pbx.dispatch.quarantine import Quarantine, Quarantined
 from siaga_pbx.dispatch.resume import Resume
 from siaga_pbx.dispatch.topics import ALL, Topics
+from siaga_pbx.records.chain import Head
 from siaga_pbx.records.errors import RecordsError, StoreUnavailable
 from siaga_pbx.records.reader import Reader
 from siaga_pbx.records.store import Store
@@ -108,6 +109,16 @@ class Dispatcher:
     async def cancel(self, cancel: Cancel) -> Receipt:
         """Tells them that nobody is to go, by the next sequence of each. Durable and refused as `update` (NoAgency)."""
         return await self._take(lambda: self._intake.cancel(cancel, self._config))
+
+    async def witness(self, head: Head) -> bool:
+        """Publishes the end of the record's chain, so that others know it. False: the broker has not taken it."""
+        centre = self._config.centre.id
+        chain = Chain(schema=1, centre=centre, seq=head.seq, hash=head.hash, at=self._clock.utc())
+        try:
+            await self._bus.publish(Outgoing(self._topics.chain, chain.encode(), retain=True))
+        except NotPublished:
+            return False
+        return True
 
     @property
     def connected(self) -> bool:

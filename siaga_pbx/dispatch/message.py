@@ -174,3 +174,17 @@ class Status(Message):
     centre: AgencyId
     state: Literal["online", "offline"]
     at: Annotated[str, Field(max_length=64)] = Field(description="in a will: since when the connection was there")
+
+
+class Chain(Message):
+    """`{prefix}/chain`, retained: the end of the record's chain of events. Who keeps some can tell one made anew."""
+
+    name = "chain"
+
+    schema_: Version = Field(alias="schema")
+    centre: AgencyId
+    seq: Annotated[int, Field(ge=0)] = Field(description="the number of the last event; 0 before the first")
+    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="its hash, which all before it went into"
+    )
+    at: UtcTime = Field(description="when this was published")

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from siaga_pbx.dispatch.message import Ack, Dispatch, Message, Presence, Status
+from siaga_pbx.dispatch.message import Ack, Chain, Dispatch, Message, Presence, Status
 
-MESSAGES: tuple[type[Message], ...] = (Dispatch, Ack, Presence, Status)
+MESSAGES: tuple[type[Message], ...] = (Dispatch, Ack, Presence, Status, Chain)
 
 
 def json_schema(message: type[Message]) -> str:

@@ -15,6 +15,10 @@ class Topics:
     def status(self) -> str:
         return f"{self.prefix}/status"
 
+    @property
+    def chain(self) -> str:
+        return f"{self.prefix}/chain"
+
     def dispatch(self, agency: str) -> str:
         return f"{self.prefix}/dispatch/{agency}"
 

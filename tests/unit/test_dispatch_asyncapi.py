@@ -74,6 +74,7 @@ def test_the_channels_are_the_topics_of_the_code_and_their_parameters_are_named(
         "ack": topics.ack("damkar"),
         "presence": topics.presence("damkar"),
         "status": topics.status,
+        "chain": topics.chain,
     }
 
 

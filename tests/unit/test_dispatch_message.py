@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from siaga_pbx.dispatch.ladder import State
-from siaga_pbx.dispatch.message import MAX_PAYLOAD, Ack, Dispatch, Message, PayloadError, Presence, Status
+from siaga_pbx.dispatch.message import MAX_PAYLOAD, Ack, Chain, Dispatch, Message, PayloadError, Presence, Status
 from siaga_pbx.dispatch.schemas import MESSAGES, json_schema
 from siaga_pbx.dispatch.topics import ALL, Topics
 from siaga_pbx.records.ids import new_id
@@ -45,6 +45,7 @@ EXAMPLES: dict[type[Message], dict[str, object]] = {
     Dispatch: DISPATCH,
     Ack: ACK | {"state": "rejected", "reason": "no engine", "sequence": 2},
     Presence: {"schema": 1, "agency": "damkar", "state": "online", "at": AT},
+    Chain: {"schema": 1, "centre": "cirebon", "seq": 112, "hash": "0f" * 32, "at": AT},
     Status: {"schema": 1, "centre": "cirebon", "state": "offline", "at": AT},
 }
 
