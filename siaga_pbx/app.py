@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 DRAIN_LIMIT_S = 300.0
 """How long a drain waits for calls to end; the unit's TimeoutStopSec lies above it."""
+FLUSH_S = 2.0
+"""How long the record's last events are waited for before its head is told for the last time."""
 LINGER_S = 0.5
 """How long the last BYEs may be answered before the sockets close."""
 SWITCH_S = 0.0005
@@ -44,6 +46,9 @@ SHIFT_S = 12 * 3600.0
 CHECK_PEERS_S = 30.0
 AUDIT_S = 5.0
 CLOCK_CHECK_S = 60.0
+WITNESS_S = 60.0
+FIRST_WITNESS_S = 5.0
+"""How often the head of the record's chain is told to the log and the broker."""
 RETENTION_S = 24 * 3600.0
 FIRST_RETENTION_S = 600.0
 """From the start: by then the calls of before are settled, and whoever restarts often keeps the days, too."""
@@ -98,6 +103,7 @@ class Daemon:
         self._every(CLOCK_CHECK_S, self._check_clock)
         self._spawn(parts.metrics.measure_loop_lag(parts.clock.now))
         self._spawn(self._purge())
+        self._spawn(self._witness())
         self._spawn(self._notifier.keep_alive(lambda: True))
         parts.metrics.config_last_reload_successful.set(1)
         # What the start made stays for good: the collector need not look at it again, 50 ms each time.
@@ -201,12 +207,15 @@ class Daemon:
         parts.tools.log.system("stopped", {"pid": os.getpid()})
         if self._http is not None:
             await self._guarded(self._http.stop)
+        await asyncio.to_thread(parts.store.flush, FLUSH_S)
+        await self._guarded(self._tell_head)
         await self._guarded(parts.dispatcher.close)
         await self._guarded(parts.endpoint.close)
         await self._guarded(partial(parts.media.stop, keep_workers=failed))
         await asyncio.to_thread(parts.store.close)
         parts.reader.close()
-        log.info("stopped")
+        head = parts.store.head
+        log.info("stopped", seq=head.seq, hash=head.hash)
 
     async def _end_calls(self) -> None:
         parts = self.parts
@@ -251,6 +260,18 @@ class Daemon:
                 log.warning("retention failed, tried again later", why=str(error))
             await asyncio.sleep(RETENTION_S)
 
+    async def _witness(self) -> None:
+        """Others learn how far the record's chain is: one that is made anew later shows (`verify-records --head`)."""
+        await asyncio.sleep(FIRST_WITNESS_S)
+        while True:
+            await self._guarded(self._tell_head)
+            await asyncio.sleep(WITNESS_S)
+
+    async def _tell_head(self) -> None:
+        head = self.parts.store.head
+        published = await self.parts.dispatcher.witness(head)
+        log.info("chain head", seq=head.seq, hash=head.hash, published=published)
+
     def _every(self, seconds: float, act: Callable[[], None]) -> None:
         self._spawn(self._repeat(seconds, act))
 
@@ -270,7 +291,7 @@ class Daemon:
         try:
             await act()
         except Exception:
-            log.exception("stopping a part failed")
+            log.exception("a part failed")
 
 
 def _needs_restart(old: Config, new: Config) -> tuple[str, ...]:
