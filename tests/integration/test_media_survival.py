@@ -160,10 +160,10 @@ def check_recording(path: Path, of_caller: list[bytes], of_seat: list[bytes], ga
         assert first <= 1
         assert last == len(said) - 1
         assert abs((found[last] - found[first]) - 160 * (last - first)) <= 160
-        missing = [number for number, place in places.items() if place is None and number > first]
-        assert missing == list(range(missing[0], missing[-1] + 1))
-        assert found[missing[0] - 1] <= gap.start_s * 8000 + 160
-        assert found[missing[-1] + 1] >= (gap.start_s + gap.seconds) * 8000 - 160
+        at = {number: found[first] + 160 * (number - first) for number in range(len(said))}
+        start, end = gap.start_s * 8000 - 320, (gap.start_s + gap.seconds) * 8000 + 320
+        missing = [number for number in at if number not in found and not start <= at[number] <= end]
+        assert len(missing) <= 2, "the first may be too early, and one is cut where the clock is put right"
     start, end = round(gap.start_s * 8000), round((gap.start_s + gap.seconds) * 8000)
     assert not left[start:end].any()
 
