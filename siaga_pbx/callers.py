@@ -6,6 +6,7 @@ import structlog
 
 from siaga_pbx.call import commands as does
 from siaga_pbx.call import events as told
+from siaga_pbx.call.emergency import emergency_ids, priority_of
 from siaga_pbx.call.identity import identify
 from siaga_pbx.call.location import locate
 from siaga_pbx.call.routing import route
@@ -19,6 +20,8 @@ from siaga_pbx.tools import Tools
 
 log = structlog.get_logger(__name__)
 
+CLEARED = 'Q.850;cause=16;text="Normal call clearing"'
+"""The Reason (RFC 3326) of who hung up without giving one."""
 TEST_AGAIN_S = 120.0
 """A device that calls the test service again within this time gets 486 (RFC 6881 SP-15)."""
 TEST_CALL_S = 10.0
@@ -88,15 +91,18 @@ class Callers:
         caller.interrupted = True
         self._hang_up(caller)
 
-    def _hang_up(self, caller: Caller) -> None:
-        self._tools.perform(self._tools.stack.hang_up(caller.leg.id, self._tools.now()))
+    def _hang_up(self, caller: Caller, reason: str | None = None) -> None:
+        self._tools.perform(self._tools.stack.hang_up(caller.leg.id, self._tools.now(), reason))
 
     def _new_caller(self, event: sip.IncomingCall, trunk_id: str, skills: frozenset[str], testing: bool) -> Caller:
         trunk = self.config.trunk(trunk_id)
         identity = identify(event.request, trunk, self.config.centre.country)
         call = new_id()
         leg = Leg(event.leg, Role.TEST if testing else Role.CALLER, call, trunk_id, peer=event.flow.remote[0])
-        received_at = self._tools.log.arrived(call, trunk_id, event.request, identity, locate(event.request), 0)
+        ids, priority = emergency_ids(event.request, call, self.config.sip.domain), priority_of(event.request)
+        received_at = self._tools.log.arrived(
+            call, trunk_id, event.request, identity, locate(event.request), priority, ids
+        )
         caller = Caller(
             id=call,
             leg=leg,
@@ -105,9 +111,10 @@ class Callers:
             identity_class=identity.class_.value,
             callable=identity.callable,
             skills=skills,
-            priority=0,
+            priority=priority,
             arrived=self._tools.now(),
             received_at=received_at,
+            headers=ids.headers(),
         )
         self.live[call] = caller
         self._tools.legs.add(leg, event.request.call_id)
@@ -133,7 +140,7 @@ class Callers:
         if self.config.queue.answer == "at-once":
             self._answer(caller, ours)
         else:
-            tools.perform(tools.stack.ring(caller.leg.id, tools.now()))
+            tools.perform(tools.stack.ring(caller.leg.id, tools.now(), ours))
         caller.queued = True
         self._tell(told.CallArrived(caller.id, caller.skills, caller.priority))
 
@@ -153,20 +160,33 @@ class Callers:
     def answer(self, caller: Caller) -> None:
         """200, if the caller only heard ringing until now."""
         if not caller.leg.answered:
-            self._answer(caller, caller.leg.reply(caller.offer))
+            # What was agreed while it rang (RFC 3311) stands.
+            self._answer(caller, caller.leg.told or caller.leg.reply(caller.offer))
 
     def _answer(self, caller: Caller, ours: Sdp) -> None:
-        """200, with the greeting: it says that the call is recorded, so recording starts with it."""
         tools, leg = self._tools, caller.leg
-        tools.perform(tools.stack.answer(leg.id, ours, tools.now()))
         leg.answered = True
+        tools.perform(tools.stack.answer(leg.id, ours, tools.now()))
         tools.legs.connect(leg)
+        if tools.stack.is_answered(leg.id):
+            self._greet(caller)
+
+    def answer_sent(self, leg: Leg) -> None:
+        """The 200 had to wait for the caller's network; now it is sent."""
+        caller = self.live.get(leg.call)
+        if caller is not None and leg.role is Role.CALLER:
+            self._greet(caller)
+
+    def _greet(self, caller: Caller) -> None:
+        """The greeting says that the call is recorded, so recording starts with it. A seat may have been faster."""
+        tools, leg = self._tools, caller.leg
         columns: dict[str, object] = {}
         if self.config.media.record:
             place = self.config.records.recordings / caller.received_at[:10].replace("-", "/") / f"{caller.id}.wav"
             tools.media.record(caller.id, place)
             columns["recording"] = str(place.relative_to(self.config.records.recordings))
-        tools.media.play(leg.id, ("greeting",), ("waiting",))
+        if not leg.bridged:
+            tools.media.play(leg.id, ("greeting",), ("waiting",))
         tools.log.step(caller.id, "answered", columns=columns, stamp="answered_at")
 
     def _answer_test(self, caller: Caller, ours: Sdp) -> None:
@@ -176,7 +196,7 @@ class Callers:
         tools.legs.connect(leg)
         tools.media.echo(leg.id)
         tools.log.step(caller.id, "answered", {"test": True}, stamp="answered_at")
-        tools.later(TEST_CALL_S, lambda: tools.perform(tools.stack.hang_up(leg.id, tools.now())))
+        tools.later(TEST_CALL_S, lambda: tools.perform(tools.stack.hang_up(leg.id, tools.now(), CLEARED)))
 
     def requeued(self, command: does.Requeued) -> None:
         """The other side was lost, the caller is still there: waiting audio, and the place at the head."""
@@ -189,10 +209,10 @@ class Callers:
     # --- they go ------------------------------------------------------------------------------------------------------
 
     def drop(self, command: does.DropCaller) -> None:
-        """The other side hung up: so does the caller's leg."""
+        """The other side hung up: so does the caller's leg, for the same reason."""
         caller = self.live.get(command.call)
         if caller is not None:
-            self._hang_up(caller)
+            self._hang_up(caller, caller.reason or CLEARED)
 
     def ended(self, event: sip.Ended, caller: Caller) -> None:
         """The caller's leg is over; what it was is for the queue to say, if it had the call."""

@@ -1,7 +1,10 @@
 """What the switch writes down: a call's row, its steps, the seats' changes. One place that knows columns and events."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
+from siaga_pbx.call.cell import read_cell
+from siaga_pbx.call.emergency import EmergencyIds
 from siaga_pbx.call.identity import Identity
 from siaga_pbx.call.location import Location
 from siaga_pbx.records.changes import Change, Event, Insert, Row, Update, Upsert
@@ -33,7 +36,14 @@ class CallLog:
         self._rows: dict[str, dict[str, object]] = {}
 
     def arrived(
-        self, call: str, trunk: str, request: Request, identity: Identity, location: Location | None, priority: int
+        self,
+        call: str,
+        trunk: str,
+        request: Request,
+        identity: Identity,
+        location: Location | None,
+        priority: int,
+        ids: EmergencyIds,
     ) -> str:
         """The call's row, written when the INVITE is there, so that a crash leaves one. Returns its time."""
         at = self._utc()
@@ -61,8 +71,11 @@ class CallLog:
             for name in _KEPT_HEADERS
             if (values := request.headers.get_all(name))
         }
+        data: dict[str, object] = {"headers": headers, "emergency_call": ids.call, "emergency_incident": ids.incident}
+        if location is not None and location.cell is not None and (cell := read_cell(location.cell)) is not None:
+            data["cell"] = asdict(cell)
         self._rows[call] = dict(row)
-        self._store.write([Insert("call", row), Event(at, "call", call, call, "received", {"headers": headers})])
+        self._store.write([Insert("call", row), Event(at, "call", call, call, "received", data)])
         return at
 
     def row(self, call: str) -> Row:

@@ -28,6 +28,7 @@ from siaga_pbx.voicedispatch import VoiceDispatch
 
 log = structlog.get_logger(__name__)
 
+TIMED_OUT = 'Q.850;cause=102;text="Recovery on timer expiry"'
 NO_AUDIO_MS = 60_000.0
 """A leg that was never silent for as long clears the alarm of one that was."""
 _OF_NO_CALL = (Role.FEATURE, Role.CALLBACK, Role.DISPATCH)
@@ -51,6 +52,8 @@ class Hub:
             sip.Unregistered: self._unregistered,
             sip.OptionsOutcome: self._options_outcome,
             sip.Info: self._info,
+            sip.SessionMissed: self._session_missed,
+            sip.SessionRefreshed: self._session_refreshed,
         }
         self._media: dict[type, Callable[[Any], None]] = {
             media.OpenFailed: self._open_failed,
@@ -102,6 +105,20 @@ class Hub:
         leg, key = self._tools.legs.get(event.leg), info_key(event.content_type, event.body)
         if leg is not None and key is not None:
             self._key(leg, key, KeySource.INFO)
+
+    def _session_missed(self, event: sip.SessionMissed) -> None:
+        """Nobody refreshed the session (RFC 4028). It ends when its audio has stopped too, and not before."""
+        leg = self._tools.legs.get(event.leg)
+        if leg is None:
+            return
+        if not leg.doubted and leg.role not in _OF_NO_CALL:
+            self._tools.log.step(leg.call, "session_missed", {"leg": leg.role.value, "status": event.status})
+        leg.doubted = True
+
+    def _session_refreshed(self, event: sip.SessionRefreshed) -> None:
+        leg = self._tools.legs.get(event.leg)
+        if leg is not None:
+            leg.doubted = False
 
     def _key(self, leg: Leg, key: str, source: KeySource) -> None:
         if leg.role is Role.DISPATCH:
@@ -225,7 +242,10 @@ class Hub:
             self._tools.log.step(leg.call, "audio_from_elsewhere", where)
 
     def _silent(self, event: media.Silent) -> None:
-        """No audio for a minute: ask the peer whether the call is still there; 481, 408 or silence ends the leg."""
+        """No audio for a minute: ask the peer whether the call is still there; 481, 408 or silence ends the leg.
+
+        Of one that is doubted anyway it is the end, unless we are not to hear anything: it is held.
+        """
         leg = self._tools.legs.get(event.leg)
         if leg is not None and leg.answered:
             self._tools.log.step(leg.call, "no_audio", {"leg": leg.role.value, "seconds": event.seconds})
@@ -234,7 +254,11 @@ class Hub:
                 self._tools.alarms.set(
                     _no_audio(leg), True, f"no audio came from {leg.trunk or leg.seat} in a call for a minute"
                 )
-            self._tools.perform(self._tools.stack.check(leg.id, self._tools.now()))
+            stack, now = self._tools.stack, self._tools.now()
+            if leg.doubted and (leg.remote is None or leg.remote.direction.receives):
+                self._tools.perform(stack.hang_up(leg.id, now, TIMED_OUT))
+            else:
+                self._tools.perform(stack.check(leg.id, now))
 
     def _closed(self, event: media.Closed) -> None:
         leg = self._tools.legs.counted(event.leg)

@@ -28,12 +28,14 @@ class KeptLeg:
     remote: Audio | None
     answered: bool
     bridged: bool
+    doubted: bool = False
 
     @classmethod
     def of(cls, leg: Leg, sip: StoredLeg, media: LegState | None) -> "KeptLeg":
         ours = str(leg.ours) if leg.ours is not None else None
         whose = leg.trunk, leg.seat, leg.peer
-        return cls(leg.role, sip, media, *whose, leg.local, ours, leg.remote, leg.answered, leg.bridged)
+        state = leg.answered, leg.bridged, leg.doubted
+        return cls(leg.role, sip, media, *whose, leg.local, ours, leg.remote, *state)
 
     def leg(self, call: str) -> Leg:
         """The leg again. Raises RemoteError for an offer that cannot be read."""
@@ -41,7 +43,8 @@ class KeptLeg:
         local = replace(self.local, version=self.local.version + 1) if self.local is not None else None
         ours = Sdp.parse(self.ours) if self.ours is not None else None
         whose = self.trunk, self.seat, self.peer
-        return Leg(self.sip.id, self.role, call, *whose, local, ours, self.remote, self.answered, self.bridged)
+        state = self.answered, self.bridged, self.doubted
+        return Leg(self.sip.id, self.role, call, *whose, local, ours, self.remote, *state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,12 @@ class KeptCaller:
     arrived: float
     connected: str | None
     standing: Standing | None
+    headers: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, caller: Caller, row: Mapping[str, object], standing: Standing | None) -> "KeptCaller":
-        skills = tuple(sorted(caller.skills))
-        return cls(caller.leg.id, row, skills, caller.priority, caller.arrived, caller.connected, standing)
+        skills, since, headers = tuple(sorted(caller.skills)), caller.arrived, caller.headers
+        return cls(caller.leg.id, row, skills, caller.priority, since, caller.connected, standing, headers)
 
     def caller(self, id: str, leg: Leg, offer: Sdp | None) -> Caller:
         """The caller again, without the legs of the other sides."""
@@ -77,6 +81,7 @@ class KeptCaller:
             received_at=str(self.row.get("received_at")),
             queued=self.standing is not None,
             offered=self.row.get("offered_at") is not None,
+            headers=self.headers,
             connected=self.connected,
             taken_over=True,
         )

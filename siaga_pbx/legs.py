@@ -29,10 +29,11 @@ _SIDES = {Role.SEAT: media.Side.SEAT, Role.FEATURE: media.Side.SEAT}
 
 @dataclass(slots=True)
 class Leg:
-    """One leg. `local` is our own end of its audio; `ours` an offer of ours that waits for its answer; `_told` what
-    they were told last.
+    """One leg. `local` is our own end of its audio; `ours` an offer of ours that waits for its answer; `told` what they
+    were told last.
 
-    `trunk` or `seat` says whose it is; `peer` is the address that its SIP comes from, or goes to.
+    `trunk` or `seat` says whose it is; `peer` is the address that its SIP comes from, or goes to. `doubted`: its SIP
+    says that nobody may be there (no ACK, no refresh); its audio decides.
     """
 
     id: LegId
@@ -46,14 +47,15 @@ class Leg:
     remote: Audio | None = None
     answered: bool = False
     bridged: bool = False
-    _told: Sdp | None = None
+    doubted: bool = False
+    told: Sdp | None = None
 
     def offer(self) -> Sdp:
         """Our offer, to be sent; `agree` takes the answer."""
         self.ours = make_offer(self._own())
         if self._is_news(self.ours):
             self.ours = make_offer(self._own())
-        self._told = self.ours
+        self.told = self.ours
         return self.ours
 
     def reply(self, offer: Sdp | None) -> Sdp:
@@ -63,7 +65,7 @@ class Leg:
         answer, self.remote = make_answer(offer, self._own())
         if self._is_news(answer):
             answer, _ = make_answer(offer, self._own())
-        self._told, self.ours = answer, None
+        self.told, self.ours = answer, None
         return answer
 
     def agree(self, answer: Sdp | None) -> bool:
@@ -75,7 +77,7 @@ class Leg:
 
     def _is_news(self, described: Sdp) -> bool:
         """Whether they were told something else before: then the session is at its next version (RFC 3264 8)."""
-        if self._told is None or self._told == described:
+        if self.told is None or self.told == described:
             return False
         own = self._own()
         self.local = replace(own, version=own.version + 1)
@@ -104,6 +106,8 @@ class Caller:
     overflow: Leg | None = None
     queued: bool = False
     offered: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    """What goes along to whoever takes the call."""
     connected: str | None = None
     """The seat, or "overflow", that it was bridged to last."""
     status: int | None = None

@@ -14,6 +14,10 @@ _TRANSPORTS: dict[str, Transport] = {"udp": "udp", "tcp": "tcp", "tls": "tls"}
 CALLBACK_HEADERS = (("Priority", "psap-callback"), ("Resource-Priority", "esnet.0"))
 
 
+SESSION_S = 1800
+"""The session interval that calls out ask for (RFC 4028 4.2 recommends it)."""
+
+
 def outbound_trunk(config: Config, preferred: str | None = None) -> Trunk | None:
     """The trunk to call out by: the preferred one if it can, else the first that can."""
     able = [trunk for trunk in config.trunks if trunk.outbound]
@@ -37,7 +41,7 @@ def dial(trunk: Trunk, number: str, domain: str, offer: Sdp, headers: tuple[tupl
     if called.scheme == "tel":
         called = Uri("sip", called.user or called.opaque, hop.host, hop.port, (("user", "phone"),))
     own = NameAddr("", Uri("sip", trunk.from_number or "112", domain))
-    return Invite(target_of(hop), called, NameAddr("", called), own, offer, headers, account_of(trunk))
+    return Invite(target_of(hop), called, NameAddr("", called), own, offer, headers, account_of(trunk), SESSION_S)
 
 
 def account_of(trunk: Trunk) -> Account | None:

@@ -13,7 +13,7 @@ from siaga_pbx.call.features import FeatureKeys, Keyed, KeySource, Known, dialle
 from siaga_pbx.config import Config, Feature
 from siaga_pbx.kept import KeptLine
 from siaga_pbx.legs import Leg, Role
-from siaga_pbx.negotiation import agree, reoffered
+from siaga_pbx.negotiation import agree, confirmed, reoffered
 from siaga_pbx.outbound import CALLBACK_HEADERS, dial, hop_address, outbound_trunk
 from siaga_pbx.records.errors import RecordsError
 from siaga_pbx.records.ids import new_id
@@ -244,7 +244,7 @@ class SeatLines:
             case sip.Answered():
                 self._far_answered(event, leg)
             case sip.Confirmed() | sip.Reanswered():
-                agree(self._tools, leg, event.sdp)
+                confirmed(self._tools, leg, event)
             case sip.Offered():
                 reoffered(self._tools, leg, event.sdp)
             case sip.Failed() | sip.Ended():

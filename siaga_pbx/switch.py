@@ -16,7 +16,7 @@ from siaga_pbx.call import events as told
 from siaga_pbx.callers import Callers
 from siaga_pbx.config import Config
 from siaga_pbx.legs import Caller, Leg, Role
-from siaga_pbx.negotiation import agree, reoffered
+from siaga_pbx.negotiation import confirmed, reoffered
 from siaga_pbx.sip import events as sip
 from siaga_pbx.takers import Takers
 from siaga_pbx.tools import Cancellable, Tools
@@ -171,6 +171,8 @@ class Switch:
                 reoffered(self._tools, leg, event.sdp)
             case sip.Confirmed() | sip.Reanswered():
                 self._confirmed(event, leg)
+            case sip.AnswerSent():
+                self.callers.answer_sent(leg)
             case sip.Unacknowledged():
                 self._unacknowledged(leg)
             case sip.Noted():
@@ -178,12 +180,13 @@ class Switch:
 
     def _confirmed(self, event: sip.Confirmed | sip.Reanswered, leg: Leg) -> None:
         """The answer to an offer of ours, in the ACK (late offer) or in the 200 to a re-INVITE."""
-        if leg.ours is not None and not agree(self._tools, leg, event.sdp):
+        if not confirmed(self._tools, leg, event):
             self._tools.log.step(leg.call, "no_common_codec", {"leg": leg.role.value})
 
     def _unacknowledged(self, leg: Leg) -> None:
         """The call stays: as long as its audio comes somebody is there. None can if the ACK was to say where from."""
         self._tools.log.step(leg.call, "unacknowledged", {"leg": leg.role.value})
+        leg.doubted = True
         if leg.remote is None:
             self._tools.perform(self._tools.stack.check(leg.id, self._tools.now()))
 

@@ -6,7 +6,7 @@ import structlog
 
 from siaga_pbx.call import commands as does
 from siaga_pbx.call import events as told
-from siaga_pbx.callers import Callers, who_ended
+from siaga_pbx.callers import CLEARED, Callers, who_ended
 from siaga_pbx.config import Config
 from siaga_pbx.legs import Caller, Leg, Role
 from siaga_pbx.negotiation import agree, seat_address
@@ -50,7 +50,8 @@ class Takers:
         stamp = None if caller.offered else "offered_at"
         caller.offered = True
         tools.log.step(caller.id, "offered", {"seat": seat}, stamp=stamp)
-        tools.perform(tools.stack.invite_seat(leg.id, seat, self._shown(caller), leg.offer(), tools.now(), _HEADERS))
+        headers = (*_HEADERS, *caller.headers)
+        tools.perform(tools.stack.invite_seat(leg.id, seat, self._shown(caller), leg.offer(), tools.now(), headers))
 
     def _shown(self, caller: Caller) -> NameAddr:
         """What the call-taker's phone shows: the number, or in words why there is none."""
@@ -67,7 +68,7 @@ class Takers:
         if leg is None:
             leg = next((one for one in self._tools.legs if (one.call, one.seat) == (command.call, command.seat)), None)
         if leg is not None:
-            reason = ELSEWHERE if command.cause is does.Cause.ANSWERED_ELSEWHERE else None
+            reason = ELSEWHERE if command.cause is does.Cause.ANSWERED_ELSEWHERE else _reason(caller)
             self._tools.perform(self._tools.stack.hang_up(leg.id, self._tools.now(), reason))
 
     def connect(self, command: does.Connect) -> None:
@@ -140,14 +141,16 @@ class Takers:
         tools.legs.add(leg)
         caller.overflow = leg
         tools.log.step(caller.id, "overflow_started", {"trunk": trunk.id})
-        call = dial(trunk, target, self.config.sip.domain, leg.offer(), _HEADERS)
+        headers = (*_HEADERS, *_asserted(caller), *caller.headers)
+        call = dial(trunk, target, self.config.sip.domain, leg.offer(), headers)
         tools.perform(tools.stack.invite(leg.id, call, tools.now()))
 
     def hang_up_overflow(self, command: does.WithdrawOverflow | does.DropOverflow) -> None:
         """End the overflow target's leg."""
         for leg in self._tools.legs:
             if leg.role is Role.OVERFLOW and leg.call == command.call:
-                self._tools.perform(self._tools.stack.hang_up(leg.id, self._tools.now()))
+                reason = _reason(self._callers.live.get(command.call))
+                self._tools.perform(self._tools.stack.hang_up(leg.id, self._tools.now(), reason))
 
     def connect_overflow(self, command: does.ConnectOverflow) -> None:
         """Caller and overflow target hear each other."""
@@ -190,6 +193,9 @@ class Takers:
 
     def ended(self, event: sip.Ended, leg: Leg) -> None:
         """A leg that was answered is over."""
+        caller = self._callers.live.get(leg.call)
+        if caller is not None and event.by is sip.By.REMOTE:
+            caller.reason = event.reason  # the caller's leg is going to end for it
         self._forget(leg)
         if leg.role is Role.OVERFLOW:
             self._tell(told.OverflowGone(leg.call, who_ended(event.by, told.EndedBy.OVERFLOW)))
@@ -205,3 +211,16 @@ class Takers:
             caller.overflow = None
         elif leg.seat is not None and caller.seats.get(leg.seat) is leg:
             del caller.seats[leg.seat]
+
+
+def _reason(caller: Caller | None) -> str:
+    """Why the other sides of a call end: what the caller's network said, if it did (RFC 3326)."""
+    return (caller.reason if caller is not None else None) or CLEARED
+
+
+def _asserted(caller: Caller) -> tuple[tuple[str, str], ...]:
+    """Who calls, for another centre (RFC 3325); whoever withheld it is shown to nobody else (RFC 3323)."""
+    if caller.number is None:
+        return ()
+    privacy = (("Privacy", "id"),) if caller.identity_class == "withheld" else ()
+    return (("P-Asserted-Identity", f"<tel:{caller.number}>"), *privacy)

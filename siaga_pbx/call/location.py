@@ -6,7 +6,7 @@ A PIDF-LO in the body (RFC 6442, RFC 4119, shapes of RFC 5491) is a place on the
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
+from math import cos, hypot, isfinite, radians
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -23,8 +23,13 @@ CELL = "cell"
 MAX_METHOD = 40
 """Characters of a method token that are kept: the registered ones (RFC 4119 and IANA) have at most 20."""
 
-_SHAPES = ("Point", "Circle", "Sphere", "Ellipse", "Ellipsoid")
-_RADII = ("radius", "semiMajorAxis")
+MAX_CORNERS = 100
+"""Corners of a polygon that are read; RFC 5491 5.2.2 allows 15."""
+METRES_A_DEGREE = 111_195.0
+"""Of latitude, on a sphere of the earth's mean radius."""
+
+_SHAPES = ("Point", "Circle", "Sphere", "Ellipse", "Ellipsoid", "ArcBand", "Polygon")
+_RADII = ("radius", "semiMajorAxis", "outerRadius")
 _CELL_PARAMS = ("utran-cell-id-3gpp", "cgi-3gpp", "eutran-cell-id-3gpp", "nr-cell-id-3gpp", "cell-id")
 _KILOMETRES = ("km", "urn:ogc:def:uom:EPSG::9036")
 
@@ -100,10 +105,31 @@ def _read(document: bytes) -> _Place | None:
         return None
     method = _text(root, "method") or "pidf-lo"
     for shape in _named(root, *_SHAPES):
+        if shape.tag.rpartition("}")[2] == "Polygon":
+            place = _polygon(shape, method[:MAX_METHOD])
+            if place is not None:
+                return place
+            continue
         position = _position(_text(shape, "pos"))
         if position is not None:
             return _Place(*position, _radius(shape), method[:MAX_METHOD])
     return None
+
+
+def _polygon(shape: Element, method: str) -> _Place | None:
+    """The middle of the corners, and how far the farthest is: within some metres for the size of a cell."""
+    words = " ".join(element.text or "" for element in _named(shape, "pos", "posList")).replace(",", " ").split()
+    step = 3 if next((e.get("srsDimension") for e in shape.iter() if e.get("srsDimension")), "2") == "3" else 2
+    words = words[: step * MAX_CORNERS]
+    corners = [corner for at in range(0, len(words) - 1, step) if (corner := _position(f"{words[at]} {words[at + 1]}"))]
+    if len(corners) < 3:
+        return None
+    if corners[0] == corners[-1]:
+        corners.pop()  # a ring ends where it began
+    lat = sum(corner[0] for corner in corners) / len(corners)
+    lon = sum(corner[1] for corner in corners) / len(corners)
+    radius = max(hypot(at[0] - lat, (at[1] - lon) * cos(radians(lat))) for at in corners) * METRES_A_DEGREE
+    return _Place(lat, lon, round(radius, 1), method)
 
 
 def _position(text: str | None) -> tuple[float, float] | None:

@@ -1,6 +1,7 @@
 """What the stack tells its user. Every leg ends with exactly one `Ended` or `Failed`; after it the leg's id is unknown.
 
-A server leg (their INVITE):  IncomingCall, then Confirmed or Unacknowledged once answered, then Ended
+A server leg (their INVITE):  IncomingCall, then Confirmed or Unacknowledged once answered (AnswerSent before, if the
+                              answer had to wait), then Ended
 A client leg (our INVITE):    Ringing*, then Failed, or Answered and later Ended
 Both once answered:           Offered (answer it with accept or refuse), Reanswered, OfferRefused, Info, Checked,
                               SessionMissed, SessionRefreshed
@@ -100,6 +101,13 @@ class Confirmed:
 
     leg: LegId
     sdp: Sdp | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSent:
+    """The 200 of `answer` is sent only now: a PRACK or the caller's preconditions had to come before it."""
+
+    leg: LegId
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +236,7 @@ Event: TypeAlias = (
     | Answered
     | Failed
     | Confirmed
+    | AnswerSent
     | Unacknowledged
     | Offered
     | Reanswered

@@ -87,7 +87,8 @@ class Reliable:
     rings: bool = False
     """A 180 is to be sent."""
     answer: Sdp | None = None
-    """The user has answered: the 200 waits for what has to come before it."""
+    """The user has answered: the 200 waits for what has to come before it. `held`: it has waited."""
+    held: bool = False
     unacked: "Unacked | None" = None
     """The one that waits for its PRACK."""
 

@@ -106,8 +106,8 @@ class Stack:
     def answer(self, leg: LegId, sdp: Sdp, now: float) -> list[Output]:
         """200 with our answer (or our offer, if they made none). Confirmed or Unacknowledged follows.
 
-        What has to come before it (a PRACK, the caller's preconditions) is waited for, some seconds at most. `sdp` is
-        not sent if one was agreed before.
+        What has to come before it (a PRACK, the caller's preconditions) is waited for, some seconds at most: then it is
+        not `is_answered` yet, and AnswerSent comes. `sdp` is not sent if one was agreed before.
         """
         if (found := self._core.legs.get(leg)) is not None:
             self._uas.answer(found, sdp, now)
@@ -201,6 +201,11 @@ class Stack:
         """Whether its Ended or Failed is still to come."""
         return leg in self._core.legs
 
+    def is_answered(self, leg: LegId) -> bool:
+        """Whether a 200 was sent or came, and it lives."""
+        found = self._core.legs.get(leg)
+        return found is not None and found.phase is Phase.TALKING
+
     def check(self, leg: LegId, now: float, *, patient: bool = False) -> list[Output]:
         """In-dialog OPTIONS: Checked, or Ended(by fault) on 481, 408 or silence; if `patient` on 481 only."""
         if (found := self._core.legs.get(leg)) is not None:
@@ -242,6 +247,10 @@ class Stack:
     def seats_at(self, source: Address) -> int:
         """How many contacts are registered from exactly this UDP source."""
         return self._registrar.count_at(source)
+
+    def seats_on(self, flow: Flow) -> int:
+        """The same of a connection."""
+        return len(self._registrar.seats_at(flow))
 
     def seats_behind(self, host: str) -> int:
         """How many are registered from an address, whatever port and transport."""

@@ -6,7 +6,7 @@ from siaga_pbx.sip.access import Peer
 from siaga_pbx.sip.acks import Acks
 from siaga_pbx.sip.core import Core, Extra, reason_of, sdp_of
 from siaga_pbx.sip.dialog import accept_dialog
-from siaga_pbx.sip.events import By, IncomingCall, Noted, Offered
+from siaga_pbx.sip.events import AnswerSent, By, IncomingCall, Noted, Offered
 from siaga_pbx.sip.extensions import CAPABILITIES, unknown
 from siaga_pbx.sip.flow import Flow, Way
 from siaga_pbx.sip.leg import Incoming, Leg, Phase, Reliable
@@ -137,6 +137,7 @@ class Uas:
             reliable.answer = sdp
             reliable.offer = reliable.offer or sdp
             self.advance(leg, now)
+            reliable.held = leg.phase is Phase.INCOMING
 
     def advance(self, leg: Leg, now: float) -> None:
         """The next response to an INVITE that is answered reliably, when what had to come before it has come.
@@ -185,6 +186,8 @@ class Uas:
         request, expects_answer, described = incoming.request, incoming.offerless, True
         if leg.reliable is not None:
             self.provisionals.stop(leg.reliable)
+            if leg.reliable.held:
+                self._core.out.append(AnswerSent(leg.id))
             if leg.reliable.agreed:
                 # Answered early: to say it again would be a new offer to some.
                 expects_answer = described = False
