@@ -14,7 +14,7 @@ from siaga_pbx.dispatch.ladder import RANK, Answer, State
 from siaga_pbx.dispatch.message import Ack, Dispatch, Kind
 
 KEPT = 200
-"""Dispatches remembered; closed ones are forgotten first."""
+"""Dispatches kept whole; closed ones go first. Of those that go it is known what was answered, until they expire."""
 
 UNSENT = 2000
 """Answers that wait for the broker. Beyond, the oldest are lost: a later one implies it, or a repetition asks again."""
@@ -59,12 +59,43 @@ class Entry(BaseModel):
         return self.cancelled or self.state in (State.REJECTED, State.CLEARED)
 
 
+class Turned(BaseModel):
+    """A dispatch whose page is turned: enough to know a repetition by, and to answer it, as long as one may come."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dispatch_id: str
+    sequence: int
+    type: Kind
+    state: Answer
+    reason: str | None = None
+    expires_at: str
+
+    @classmethod
+    def of(cls, entry: Entry) -> "Turned":
+        message = entry.message
+        return cls(
+            dispatch_id=message.dispatch_id,
+            sequence=message.sequence,
+            type=message.type,
+            state=entry.state,
+            reason=entry.reason,
+            expires_at=message.expires_at,
+        )
+
+    def entry(self, like: Dispatch) -> Entry:
+        """As an entry again, by a message of the same dispatch."""
+        message = like.model_copy(update={"sequence": self.sequence, "type": self.type})
+        return Entry(message=message, state=self.state, reason=self.reason)
+
+
 class Saved(BaseModel):
     """The book as its file holds it."""
 
     model_config = ConfigDict(frozen=True)
 
     entries: tuple[Entry, ...] = ()
+    turned: tuple[Turned, ...] = ()
     unsent: tuple[Ack, ...] = ()
 
 
@@ -82,6 +113,7 @@ class Book:
     def __init__(self, saved: Saved | None = None) -> None:
         saved = saved or Saved()
         self._entries = {entry.message.dispatch_id: entry for entry in saved.entries}
+        self._turned = {one.dispatch_id: one for one in saved.turned}
         self._unsent: deque[Ack] = deque(saved.unsent, maxlen=UNSENT)
 
     @property
@@ -99,11 +131,13 @@ class Book:
 
     def saved(self) -> Saved:
         """For the file."""
-        return Saved(entries=self.entries, unsent=tuple(self._unsent))
+        return Saved(entries=self.entries, turned=tuple(self._turned.values()), unsent=tuple(self._unsent))
 
     def receive(self, message: Dispatch, signature: Signature) -> tuple[News, Entry]:
         """Takes a dispatch in, and answers it. Returns what it is to the people here, and how it stands."""
         known = self._entries.get(message.dispatch_id)
+        if known is None and (turned := self._turned.get(message.dispatch_id)) is not None:
+            known = turned.entry(message)
         if known is not None and message.sequence <= known.message.sequence:
             self._answer(known, signature)
             waits = known.state is State.RECEIVED and message.sequence == known.message.sequence
@@ -117,7 +151,7 @@ class Book:
         else:
             entry = known.model_copy(update={"message": message, "was": known.message})
             news = News.CANCEL if message.type is Kind.CANCEL else News.UPDATE
-        self._keep(entry)
+        self._keep(entry, signature.at)
         self._answer(entry, signature)
         return news, entry
 
@@ -133,17 +167,17 @@ class Book:
             raise NotPossible(f"it is {entry.state} already")
         changed = {"state": state, "reason": reason, "history": (*entry.history, (state, signature.at))}
         entry = entry.model_copy(update=changed)
-        self._keep(entry)
+        self._keep(entry, signature.at)
         self._answer(entry, signature)
         return entry
 
     def restate(self, signature: Signature, dispatch_id: str | None = None) -> None:
         """Answers one dispatch, or all that are not history yet, once more: for who may have missed it."""
         waiting = {ack.dispatch_id for ack in self._unsent}
-        for id, entry in self._entries.items():
-            wanted = entry.message.expires_at > signature.at if dispatch_id is None else id == dispatch_id
+        for id, one in (self._turned | {id: Turned.of(entry) for id, entry in self._entries.items()}).items():
+            wanted = one.expires_at > signature.at if dispatch_id is None else id == dispatch_id
             if wanted and id not in waiting:
-                self._answer(entry, signature)
+                self._say(one, signature)
 
     def confirm(self, ack: Ack) -> None:
         """The broker has this answer."""
@@ -151,19 +185,27 @@ class Book:
             self._unsent.popleft()
 
     def _answer(self, entry: Entry, signature: Signature) -> None:
+        self._say(Turned.of(entry), signature)
+
+    def _say(self, how: Turned, signature: Signature) -> None:
         self._unsent.append(
             Ack(
-                dispatch_id=entry.message.dispatch_id,
-                state=entry.state,
+                dispatch_id=how.dispatch_id,
+                state=how.state,
                 at=signature.at,
                 by=signature.by,
-                reason=entry.reason if entry.state is State.REJECTED else None,
-                sequence=entry.message.sequence,
+                reason=how.reason if how.state is State.REJECTED else None,
+                sequence=how.sequence,
             )
         )
 
-    def _keep(self, entry: Entry) -> None:
+    def _keep(self, entry: Entry, at: str) -> None:
         self._entries[entry.message.dispatch_id] = entry
+        self._turned.pop(entry.message.dispatch_id, None)
+        if len(self._entries) <= KEPT:
+            return
+        self._turned = {id: one for id, one in self._turned.items() if one.expires_at > at}
         while len(self._entries) > KEPT:
             closed = (id for id, one in self._entries.items() if one.closed)
-            del self._entries[next(closed, next(iter(self._entries)))]
+            turned = self._entries.pop(next(closed, next(iter(self._entries))))
+            self._turned[turned.message.dispatch_id] = Turned.of(turned)

@@ -138,3 +138,26 @@ def test_the_book_is_bounded_and_forgets_what_is_closed_first() -> None:
     assert len(book.entries) == KEPT
     assert book.get(ids[5]) is None
     assert book.get(ids[0]) is not None
+
+
+def test_what_is_turned_over_is_still_known_until_it_expires() -> None:
+    book = Book()
+    book.receive(FIRST, NOW)
+    book.enter(ID, State.CLEARED, NOW)
+    others = [FIRST.model_copy(update={"dispatch_id": new_id()}) for _ in range(KEPT)]
+    for other in others:
+        book.receive(other, NOW)
+    assert book.get(ID) is None
+    book = Book(Saved.model_validate_json(book.saved().model_dump_json()))
+    answers(book)
+    assert book.receive(FIRST, NOW)[0] is News.REPETITION
+    assert answers(book) == [("cleared", 1)]
+    book.restate(NOW, ID)
+    assert answers(book) == [("cleared", 1)]
+    news, entry = book.receive(later(2), NOW)
+    assert (news, entry.state, entry.message.sequence) == (News.UPDATE, State.CLEARED, 2)
+    assert book.receive(later(3, Kind.ALERT), NOW)[0] is News.NEW, "they are asked anew"
+    a_day_later = Signature("Regu 1", "2026-11-25T00:00:05.000Z")
+    for _ in range(2):
+        book.receive(FIRST.model_copy(update={"dispatch_id": new_id()}), a_day_later)
+    assert len(book.saved().turned) <= 2, "what has expired is forgotten"
