@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -29,6 +28,7 @@ from siaga_pbx.media.protocol import Network
 from siaga_pbx.metrics import Metrics
 from siaga_pbx.net.addresses import Addresses, Advertised
 from siaga_pbx.net.endpoint import Endpoint
+from siaga_pbx.net.peers import Peers
 from siaga_pbx.net.trace import Trace
 from siaga_pbx.records.accesses import AccessLog
 from siaga_pbx.records.custody import Custody
@@ -62,6 +62,7 @@ class Parts:
     custody: Custody
     alarms: Alarms
     stack: Stack
+    peers: Peers
     endpoint: Endpoint
     trace: Trace
     media: MediaClient
@@ -80,6 +81,7 @@ class Parts:
         now = self.clock.now()
         self.config = config
         self.addresses.configure(config.sip.advertise, advertised(config))
+        self.peers.configure(config.trunks)
         self.switch.configure(config)
         self.lines.config = self.voice.config = self.takeover.config = config
         self.hub.configure(config)
@@ -108,6 +110,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
     reader = Reader(config.records.database)
     addresses = Addresses(clock, config.sip.advertise, advertised(config))
     stack = Stack(stack_settings(config, addresses), Entropy().take)
+    peers = Peers(stack, config.sip.listen, config.trunks)
     trace = Trace()
     endpoint = Endpoint(
         stack,
@@ -120,7 +123,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         ca=config.sip.ca,
         origins=config.sip.origins,
         resolver=config.sip.resolver,
-        is_trunk=lambda who: _is_trunk(parts.config, who),
+        peers=peers,
         trace=trace,
     )
     media = MediaClient(config.media, lambda event: parts.hub.on_media(event), spawn=spawn)
@@ -159,6 +162,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         custody=Custody(store, reader, config.records.recordings, clock.utc),
         alarms=parts_alarms,
         stack=stack,
+        peers=peers,
         endpoint=endpoint,
         trace=trace,
         media=media,
@@ -214,8 +218,12 @@ def follow(metrics: Metrics, config: Config) -> None:
 
 
 def advertised(config: Config) -> list[Advertised]:
-    """What the trunks are told instead of the bound address."""
-    return [Advertised(trunk.addresses, trunk.advertise) for trunk in config.trunks if trunk.advertise]
+    """What the trunks are told instead of what everybody is."""
+    return [
+        Advertised(trunk.addresses, trunk.advertise, trunk.listen)
+        for trunk in config.trunks
+        if trunk.advertise or trunk.listen
+    ]
 
 
 def listens(config: Config) -> tuple[Listen, ...]:
@@ -234,15 +242,6 @@ def stack_settings(config: Config, addresses: Addresses) -> StackSettings:
         contact_for=addresses.contact_for,
         digest=config.sip.digest,
     )
-
-
-def _is_trunk(config: Config, who: str) -> bool:
-    """Whether an address, or a name that a certificate proved, is a trunk's."""
-    try:
-        address = ip_address(who)
-    except ValueError:
-        return any(who in trunk.certificate_names for trunk in config.trunks)
-    return any(address in network for trunk in config.trunks for network in trunk.addresses)
 
 
 def _media_networks(config: Config, trunk_id: str) -> tuple[Network, ...]:

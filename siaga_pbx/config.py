@@ -342,6 +342,9 @@ def _trunks(config: Config) -> Iterator[tuple[str, str, str, str]]:
     """Who a trunk is told by."""
     taken: set[str] = set()
     for index, trunk in enumerate(config.trunks):
+        if trunk.listen in config.sip.listen:
+            place = f"{trunk.listen.transport}://{trunk.listen.host}:{trunk.listen.port}" if trunk.listen else ""
+            yield "siaga", f"trunk[{index}].listen", repr(place), "a socket of this trunk's own, none of sip.listen"
         if not trunk.addresses and not trunk.certificate_names:
             yield "siaga", f"trunk[{index}].addresses", "nothing", "its IP addresses, or certificate_names"
         if trunk.certificate_names and config.sip.ca is None:

@@ -5,6 +5,7 @@ import datetime
 import ipaddress
 import socket
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,43 @@ class Core:
             await self._changed.wait()
 
 
+@dataclass
+class Acquaintances:
+    """Whom an endpoint knows, as a test says it."""
+
+    is_trunk: Callable[[str], bool] = lambda who: False
+    seats: dict[Address, int] = field(default_factory=dict)
+    own: str = ""
+    reserved: dict[str, str] = field(default_factory=dict)
+    """Whose a socket is, by our address."""
+
+    def may_use(self, listen: Listen, host: str) -> bool:
+        return self.reserved.get(listen.host, host) == host
+
+    def listen_for(self, transport: str, host: str) -> Listen | None:
+        return None
+
+    def seats_at(self, source: Address) -> int:
+        return self.seats.get(source, 0)
+
+    def seats_on(self, flow: Flow) -> int:
+        return self.seats.get(flow.remote, 0)
+
+    def seats_behind(self, host: str) -> int:
+        return sum(count for source, count in self.seats.items() if source[0] == host)
+
+    def is_own(self, host: str) -> bool:
+        return host == self.own
+
+
 class Fixture:
     """An endpoint with a core, what it told, and its metrics. `async with` starts and closes it."""
 
-    def __init__(self, *listen: str, core: Core | None = None, **options: Any) -> None:
+    def __init__(
+        self, *listen: str, core: Core | None = None, is_trunk: Callable[[str], bool] | None = None, **options: Any
+    ) -> None:
+        if is_trunk is not None:
+            options["peers"] = Acquaintances(is_trunk)
         self.core = core or Core()
         self.events: list[Event] = []
         self.registry = CollectorRegistry()

@@ -24,10 +24,14 @@ _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 @dataclass(frozen=True, slots=True)
 class Advertised:
-    """An address that peers in these networks are told instead of the bound one (a trunk's `advertise`)."""
+    """What peers in these networks are told instead of what everybody is: a trunk's `advertise` and `listen`."""
 
     networks: tuple[IPv4Network | IPv6Network, ...]
-    host: str
+    host: str | None
+    listen: Listen | None = None
+
+
+_EVERYBODY = Advertised((), None)
 
 
 class Addresses:
@@ -48,13 +52,13 @@ class Addresses:
     def configure(self, advertise: str | None, trunks: Iterable[Advertised]) -> None:
         self._advertise = advertise
         self._trunks = tuple(trunks)
-        self._told: dict[str, str | None] = {}
+        self._told: dict[str, Advertised] = {}
 
     def contact_for(self, way: Way) -> Address:
         """What the peer at the other end of `way` reaches us at."""
         peer = host_of(way)
         listen = self._listen_of(way)
-        host = self._advertised_to(peer)
+        host = self._told_to(peer).host or self._advertise
         if host is None and listen is not None and listen.host not in WILDCARDS:
             host = listen.host
         if host is None and isinstance(way, Flow) and way.local[0] not in WILDCARDS:
@@ -65,7 +69,7 @@ class Addresses:
 
     def own_hosts(self) -> frozenset[str]:
         """Every host that is us: bound or, for a wildcard, the interfaces' addresses, and the advertised ones."""
-        hosts = {listen.host for listen in self.bound} | {trunk.host for trunk in self._trunks}
+        hosts = {listen.host for listen in self.bound} | {trunk.host for trunk in self._trunks if trunk.host}
         if self._advertise is not None:
             hosts.add(self._advertise)
         if hosts.intersection(WILDCARDS):
@@ -85,15 +89,18 @@ class Addresses:
         return host
 
     def _listen_of(self, way: Way) -> Listen | None:
-        """The socket that the peer should send to: the one its flow came to, else the first that it can reach."""
+        """The socket that the peer should send to: the one its flow came to, a trunk's own, the first it can reach."""
         if isinstance(way, Flow):
             host, port = way.local
             for own in self.bound:
                 if own.transport == way.transport and own.port == port and own.host in (host, *WILDCARDS):
                     return own
+        trunks = self._told_to(host_of(way)).listen
+        if trunks is not None and trunks.transport == way.transport:
+            return trunks
         return first_listen(self.bound, way.transport, host_of(way))
 
-    def _advertised_to(self, peer: str) -> str | None:
+    def _told_to(self, peer: str) -> Advertised:
         try:
             return self._told[peer]
         except KeyError:
@@ -102,13 +109,13 @@ class Addresses:
             told = self._told[peer] = self._search(peer)
             return told
 
-    def _search(self, peer: str) -> str | None:
+    def _search(self, peer: str) -> Advertised:
         with suppress(ValueError):
             address = ip_address(peer)
             for trunk in self._trunks:
                 if any(address in network for network in trunk.networks):
-                    return trunk.host
-        return self._advertise
+                    return trunk
+        return _EVERYBODY
 
 
 def first_listen(bound: Iterable[Listen], transport: str, peer: str) -> Listen | None:

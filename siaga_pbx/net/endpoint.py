@@ -27,10 +27,11 @@ from siaga_pbx.net.admission import StreamLimits
 from siaga_pbx.net.dns import Server
 from siaga_pbx.net.kinds import Kinds
 from siaga_pbx.net.resolver import Resolver
-from siaga_pbx.net.stream import SWEEP_S, Streams
+from siaga_pbx.net.shedding import Known, Shedding, UdpLimits
+from siaga_pbx.net.stream import SWEEP_S, StreamPeers, Streams
 from siaga_pbx.net.tls import TlsContexts
 from siaga_pbx.net.trace import Trace, Traced
-from siaga_pbx.net.udp import UdpSocket
+from siaga_pbx.net.udp import RECEIVE_BUFFER, UdpSocket
 from siaga_pbx.settings import Listen
 from siaga_pbx.sip.errors import RemoteError
 from siaga_pbx.sip.events import Counted, Event, Output, Resolve, Send
@@ -65,8 +66,21 @@ class SipCore(Protocol):
     def next_deadline(self) -> float | None: ...
 
 
-def _nobody(_host: str) -> bool:
-    return False
+class PeerBook(Known, StreamPeers, Protocol):
+    """Whom we know (`net.peers.Peers`)."""
+
+
+class _Nobody:
+    """Stands for no knowledge at all: nobody is a trunk, and every socket is everybody's."""
+
+    def is_trunk(self, _who: str) -> bool:
+        return False
+
+    def may_use(self, _listen: Listen, _host: str) -> bool:
+        return True
+
+    def listen_for(self, _transport: str, _host: str) -> None:
+        return None
 
 
 class Endpoint:
@@ -86,13 +100,13 @@ class Endpoint:
         origins: Sequence[str] = (),
         resolver: Server | None = None,
         limits: StreamLimits | None = None,
-        is_trunk: Callable[[str], bool] = _nobody,
+        peers: PeerBook | None = None,
+        udp_limits: UdpLimits | None = None,
         trace: Trace | None = None,
     ) -> None:
-        """`is_trunk(who)`: whether an address, or a name proven by a certificate that `ca` vouches for, is a trunk's.
-
-        Its connections may use what is reserved for callers (StreamLimits). `origins`: see WebSocket; `resolver`: see
-        NameServer.
+        """`peers` tells trunks, seats and strangers apart, by their addresses or by a name in a certificate that `ca`
+        vouches for: who may use which socket, and how much (StreamLimits, UdpLimits). Without it nothing is shed.
+        `origins`: see WebSocket; `resolver`: see NameServer.
         """
         self._stack = stack
         self._listen = tuple(listen)
@@ -103,7 +117,8 @@ class Endpoint:
         self._files = certificate, key, ca
         self._origins = tuple(origins)
         self._limits = limits or StreamLimits()
-        self._is_trunk = is_trunk
+        self._peers: StreamPeers = peers or _Nobody()
+        self._shedding = Shedding(peers, clock.now, metrics, udp_limits or UdpLimits()) if peers is not None else None
         self._trace = trace
         self._resolver = Resolver(clock, lambda: self.bound, resolver)
         self._lookups: set[asyncio.Task[None]] = set()
@@ -122,7 +137,7 @@ class Endpoint:
 
     async def start(self) -> None:
         """Bind everything and serve. Raises OSError, with nothing left open: an address is taken, a PEM file is bad."""
-        self._streams = Streams(self, TlsContexts(*self._files), self._limits, self._is_trunk, self._origins)
+        self._streams = Streams(self, TlsContexts(*self._files), self._limits, self._peers, self._origins)
         bound = []
         try:
             for listen in self._listen:
@@ -182,6 +197,10 @@ class Endpoint:
 
     def received(self, item: Message | RemoteError, flow: Flow) -> None:
         """A message, or what could not be one, from a socket."""
+        if flow.connection is not None and self._shedding is not None and not self._shedding.hears(flow):
+            if self._streams is not None:
+                self._streams.cut(flow.connection)
+            return
         if isinstance(item, RemoteError):
             self._feed(self._stack.receive_malformed, item, flow, self._clock.now())
         else:
@@ -279,6 +298,10 @@ class Endpoint:
             self._later_unreachable(way)
 
     def _udp_for(self, host: str) -> UdpSocket | None:
+        """The socket that a trunk has for itself, else the first of that family: everybody's come first."""
+        own = self._peers.listen_for("udp", host)
+        if own is not None and (udp := self._udp.get(own[1:])) is not None:
+            return udp
         family = family_of(host)
         return next((udp for udp in self._udp.values() if udp.family == family), None)
 
@@ -326,6 +349,9 @@ class Endpoint:
     def _sweep(self) -> None:
         if self._streams is not None:
             self._streams.sweep()
+        for udp in self._udp.values():
+            if (lost := udp.overruns()) > 0:
+                self._metrics.sip_dropped.labels("receive_buffer").inc(lost)
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep, context=self._context)
 
     # Small things
@@ -333,8 +359,17 @@ class Endpoint:
     def _bind(self, listen: Listen, streams: Streams) -> Listen:
         if listen.transport != "udp":
             return streams.listen(listen)
-        udp = UdpSocket(listen.host, listen.port, self._datagram, self.unreachable)
+        admits = (self._shedding.gate(listen),) if self._shedding is not None else ()
+        udp = UdpSocket(listen.host, listen.port, self._datagram, self.unreachable, *admits)
         self._udp[udp.local] = udp
+        if udp.room < RECEIVE_BUFFER:
+            log.warning(
+                "net.small_receive_buffer",
+                listen=f"udp://{listen.host}:{listen.port}",
+                bytes=udp.room,
+                wanted=RECEIVE_BUFFER,
+                remedy=f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}",
+            )
         udp.start()
         return Listen("udp", *udp.local)
 

@@ -10,7 +10,7 @@ await streams.close()
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -40,6 +40,14 @@ MAX_DIAL_WAITING = 256
 """Messages that wait for one connection to be made."""
 MAX_ALIASES = 8
 """Ports of a peer that one connection of its own serves."""
+
+
+class StreamPeers(Protocol):
+    """What is asked about a peer (`net.peers.Peers`)."""
+
+    def is_trunk(self, who: str) -> bool: ...
+    def may_use(self, listen: Listen, host: str) -> bool: ...
+    def listen_for(self, transport: str, host: str) -> Listen | None: ...
 
 
 class User(Protocol):
@@ -72,13 +80,14 @@ class Streams:
         user: User,
         tls: TlsContexts,
         limits: StreamLimits,
-        is_trunk: Callable[[str], bool],
+        peers: StreamPeers,
         origins: Sequence[str] = (),
     ) -> None:
-        """`is_trunk` is asked for an address, and for a name proven by a certificate."""
+        """`peers` tells trunks by an address, or by a name proven by a certificate."""
         self._user = user
         self._limits = limits
-        self._is_trunk = is_trunk
+        self._is_trunk = peers.is_trunk
+        self._peers = peers
         self._origins = tuple(origins)
         self.tls = tls
         """For handshakes from now on."""
@@ -89,7 +98,7 @@ class Streams:
         self._open: dict[int, Connection] = {}
         self._by_key: dict[Key, Connection] = {}
         self._dials: dict[Key, _Dial] = {}
-        self._admission = Admission(limits, is_trunk)
+        self._admission = Admission(limits, peers.is_trunk)
         self._none_open = asyncio.Event()
 
     def listen(self, listen: Listen) -> Listen:
@@ -100,7 +109,7 @@ class Streams:
         listener.listen(BACKLOG)
         bound = Listen(kind, *listener.getsockname()[:2])
         self._bound.append(bound)
-        self._run(self._accept(listener, kind), f"accept {kind}")
+        self._run(self._accept(listener, kind, listen), f"accept {kind}")
         return bound
 
     def send(self, way: Way, data: bytes) -> bool:
@@ -188,6 +197,11 @@ class Streams:
         flow = connection.flow
         return flow is not None and (self._is_trunk(flow.remote[0]) or any(map(self._is_trunk, flow.names)))
 
+    def cut(self, number: int) -> None:
+        """Ends a connection at once; who has it is told as ever."""
+        if (connection := self._open.get(number)) is not None:
+            connection.abort()
+
     def refused(self, reason: str) -> None:
         self._user.refused(reason)
 
@@ -215,7 +229,7 @@ class Streams:
 
     # Accepting
 
-    async def _accept(self, listener: socket.socket, kind: Stream) -> None:
+    async def _accept(self, listener: socket.socket, kind: Stream, listen: Listen) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -225,13 +239,13 @@ class Streams:
                 await asyncio.sleep(ACCEPT_AGAIN_S)
                 continue
             try:
-                self._decide(accepted, source[0], kind)
+                self._decide(accepted, source[0], kind, listen)
             except Exception:  # noqa: BLE001 - ours, and logged: who comes next may be a caller
                 self._user.failed()
                 accepted.close()
 
-    def _decide(self, accepted: socket.socket, host: str, kind: Stream) -> None:
-        refusal = self._admission.refusal(host)
+    def _decide(self, accepted: socket.socket, host: str, kind: Stream, listen: Listen) -> None:
+        refusal = self._admission.refusal(host) if self._peers.may_use(listen, host) else "foreign_trunk"
         if refusal is not None:
             _reset(accepted)
             self._user.refused(refusal)
@@ -294,7 +308,7 @@ class Streams:
 
     def _leaving_by(self, kind: Stream, host: str) -> Address | None:
         """The address that we listen on, so that the peer knows us by it."""
-        own = first_listen(self._bound, kind, host)
+        own = self._peers.listen_for(kind, host) or first_listen(self._bound, kind, host)
         return (own.host, 0) if own is not None and own.host not in WILDCARDS else None
 
     # Small things
