@@ -10,7 +10,6 @@ import structlog
 from siaga_pbx.config import Config
 from siaga_pbx.dispatch.broker import CENTRE_USER, EMBEDDED, Embedded
 from siaga_pbx.dispatch.followed import Followed, plan_of
-from siaga_pbx.dispatch.followup import Plan
 from siaga_pbx.dispatch.hooks import Hooks
 from siaga_pbx.dispatch.intake import Intake
 from siaga_pbx.dispatch.ladder import Engage
@@ -19,6 +18,7 @@ from siaga_pbx.dispatch.message import Ack, Chain, PayloadError, Presence, Statu
 from siaga_pbx.dispatch.mqtt import Bus, BusSettings, NotPublished, Outgoing
 from siaga_pbx.dispatch.order import Cancel, Order, Receipt, Update
 from siaga_pbx.dispatch.outbox import Outbox
+from siaga_pbx.dispatch.plan import Plan
 from siaga_pbx.dispatch.ports import Clock
 from siaga_pbx.dispatch.quarantine import Quarantine, Quarantined
 from siaga_pbx.dispatch.resume import Resume

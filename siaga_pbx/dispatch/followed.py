@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from siaga_pbx.config import Agency
 from siaga_pbx.dispatch.compose import later
-from siaga_pbx.dispatch.followup import FollowUp, Past, Plan
+from siaga_pbx.dispatch.followup import FollowUp
 from siaga_pbx.dispatch.ladder import (
     LADDER,
     Alarm,
@@ -21,6 +21,7 @@ from siaga_pbx.dispatch.ladder import (
     State,
 )
 from siaga_pbx.dispatch.message import Dispatch, Kind
+from siaga_pbx.dispatch.plan import Past, Plan
 from siaga_pbx.records.changes import Change, Delete, Event, Insert, Update, Upsert
 from siaga_pbx.records.reader import Record
 from siaga_pbx.records.times import parse_utc

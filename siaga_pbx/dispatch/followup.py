@@ -9,9 +9,6 @@ Every input returns the outputs to carry out, in order; then ask `next_deadline`
 by `published` or `unpublished`; until then none follows.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 from siaga_pbx.dispatch.ladder import (
     CLOSED,
     LADDER,
@@ -31,6 +28,7 @@ from siaga_pbx.dispatch.ladder import (
     Raised,
     State,
 )
+from siaga_pbx.dispatch.plan import Past, Plan
 
 RECEIPT_S = (5.0, 10.0, 20.0, 40.0, 60.0)
 """How long to wait for "received" after the first, second, ... publication; the last one for all that follow."""
@@ -46,46 +44,6 @@ CALL_S = 150.0
 
 _UNACCEPTED = (State.PENDING, State.PUBLISHED, State.RECEIVED, State.REJECTED)
 _UNDER_WAY = (State.ACCEPTED, State.EN_ROUTE)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the agency is given, in seconds from the order, and the steps for when it does not keep to it.
-
-    A step is "resend", "agency:ID", "call:TARGET" or "alarm"; after each the next has `accept_within_s` to wait.
-    """
-
-    accept_within_s: float
-    arrive_within_s: float
-    escalate: tuple[str, ...]
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The steps, with the alarm that every ladder ends in."""
-        return self.escalate if self.escalate[-1:] == ("alarm",) else (*self.escalate, "alarm")
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What is on record of a dispatch that was followed before. Times are monotonic and may lie before this boot.
-
-    `sequence_at`: when the latest sequence was made. `round`: the sequence that the latest order began anew with.
-    `steps_taken`, `step_at`: which steps of the ladder were taken in this round, and the last of them when.
-    `alarms`: those it stood in, with their details. `rejected`: the last word of the agency's own end.
-    """
-
-    ordered_at: float
-    sequence_at: float
-    state: State = State.PENDING
-    sequence: int = 1
-    round: int = 1
-    delivered: bool = False
-    reached: frozenset[State] = frozenset()
-    steps_taken: tuple[str, ...] = ()
-    step_at: float | None = None
-    relieved: bool = False
-    alarms: Mapping[Alarm, str] = field(default_factory=dict)
-    rejected: bool = False
 
 
 class FollowUp:
@@ -106,7 +64,7 @@ class FollowUp:
         self._reached = set(past.reached)
         self._rejected = past.rejected
         self.ordered_at, self.sequence_at = past.ordered_at, past.sequence_at
-        self._steps, self._step_at = _without(plan.steps, past.steps_taken), past.step_at
+        self._steps, self._step_at = plan.steps_after(past.steps_taken), past.step_at
         self._escalate_at: float | None = None
         self._calling: str | None = None
         self.publish_at: float | None = None
@@ -397,15 +355,6 @@ class FollowUp:
 
     def _lower(self, *alarms: Alarm) -> list[Output]:
         return [Lowered(alarm) for alarm in alarms if self.alarms.pop(alarm, None) is not None]
-
-
-def _without(steps: tuple[str, ...], taken: tuple[str, ...]) -> list[str]:
-    """Those that are left. An engagement is recorded when it is committed, and a step after it may come first."""
-    left = list(steps)
-    for step in taken:
-        if step in left:
-            left.remove(step)
-    return left
 
 
 def _nth(waits: tuple[float, ...], n: int) -> float:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from siaga_pbx.config import Config
 from siaga_pbx.dispatch.compose import Heading, compose, improved, later, passed_on, told_by
 from siaga_pbx.dispatch.followed import ENGAGED, Followed, escalated, event_of, first_rows, next_rows, plan_of
-from siaga_pbx.dispatch.followup import FollowUp, Past
+from siaga_pbx.dispatch.followup import FollowUp
 from siaga_pbx.dispatch.ladder import CLOSED, Engage, Escalated, State
 from siaga_pbx.dispatch.lookup import JOINED, Lookup
 from siaga_pbx.dispatch.message import Dispatch, Kind, Purpose
 from siaga_pbx.dispatch.order import Cancel, NoAgency, NoIncident, Order, Receipt, UnknownCategory, Update
 from siaga_pbx.dispatch.outbox import Incident, Outbox
+from siaga_pbx.dispatch.plan import Past
 from siaga_pbx.dispatch.ports import Clock
 from siaga_pbx.records import changes as record
 from siaga_pbx.records.changes import Change, Event, Insert

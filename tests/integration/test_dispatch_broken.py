@@ -352,7 +352,7 @@ def test_the_ladder_goes_on_after_a_restart(tmp_path: Path) -> None:
         assert len(bpbd.book.entries) == 1, "no step is taken twice"
         bpbd.enter(bpbd.book.entries[0].message.dispatch_id, State.ACCEPTED)
         await until(lambda: "dispatch_unanswered" not in centre.told.alarms)
-        assert centre.kinds(id)[-1] == "relieved"
+        assert centre.kinds(id)[-2:] == ["relieved", "dispatch_unanswered_over"]
 
     run(scenario)
 

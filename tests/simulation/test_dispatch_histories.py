@@ -27,9 +27,10 @@ from siaga_pbx.dispatch.followed import (
     next_rows,
     past_of,
 )
-from siaga_pbx.dispatch.followup import CALL_S, FollowUp, Past, Plan
+from siaga_pbx.dispatch.followup import CALL_S, FollowUp
 from siaga_pbx.dispatch.ladder import CLOSED, Answer, Call, Engage, Escalated, Output, Publish, State
 from siaga_pbx.dispatch.message import Ack, Dispatch, Kind
+from siaga_pbx.dispatch.plan import Past, Plan
 from siaga_pbx.records.changes import Change, Delete, Event, Update, Upsert
 from siaga_pbx.records.reader import Record
 from siaga_pbx.records.times import utc_text

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from siaga_pbx.dispatch.followup import CALL_S, LIFETIME_S, RECEIPT_S, RETRY_S, FollowUp, Past, Plan
+from siaga_pbx.dispatch.followup import CALL_S, LIFETIME_S, RECEIPT_S, RETRY_S, FollowUp
 from siaga_pbx.dispatch.ladder import (
     Alarm,
     Answer,
@@ -21,6 +21,7 @@ from siaga_pbx.dispatch.ladder import (
     Raised,
     State,
 )
+from siaga_pbx.dispatch.plan import Past, Plan
 
 ANSWERS: tuple[Answer, ...] = (
     State.RECEIVED,

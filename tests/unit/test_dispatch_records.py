@@ -6,11 +6,12 @@ import pytest
 
 from siaga_pbx.dispatch.compose import Heading, clean, compose, improved, later, passed_on
 from siaga_pbx.dispatch.followed import TIME_COLUMNS, Followed, changes_of, first_rows, next_rows, past_of, plan_of
-from siaga_pbx.dispatch.followup import FollowUp, Past
+from siaga_pbx.dispatch.followup import FollowUp
 from siaga_pbx.dispatch.ladder import Alarm, Delivered, Escalated, GivenUp, Moved, Publish, Raised, State
 from siaga_pbx.dispatch.message import Dispatch, Kind, Purpose
 from siaga_pbx.dispatch.order import MANUAL, Place
 from siaga_pbx.dispatch.order import Update as Update_
+from siaga_pbx.dispatch.plan import Past
 from siaga_pbx.dispatch.quarantine import KEPT, Quarantine
 from siaga_pbx.dispatch.standing import Standing
 from siaga_pbx.records.changes import Delete, Event, Insert, Update, Upsert
