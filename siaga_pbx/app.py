@@ -9,7 +9,9 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
@@ -25,9 +27,10 @@ from siaga_pbx.records.retention import Keep, purge
 from siaga_pbx.records.times import utc_text
 from siaga_pbx.view import View
 from siaga_pbx.web import token
-from siaga_pbx.web.app import create_app
 from siaga_pbx.web.centre import Cause, CentreState, Refused
-from siaga_pbx.web.server import HttpServer
+
+if TYPE_CHECKING:
+    from siaga_pbx.web.server import HttpServer
 
 log = structlog.get_logger(__name__)
 
@@ -226,6 +229,11 @@ class Daemon:
         parts.takeover.flush()
 
     async def _start_http(self, config: Config) -> None:
+        # What takes the longest to import comes last, in a thread: nobody on the line has to wait for it.
+        await asyncio.to_thread(import_module, "siaga_pbx.web.app")
+        from siaga_pbx.web.app import create_app
+        from siaga_pbx.web.server import HttpServer
+
         parts, listen = self.parts, config.http.listen
         app = create_app(
             self.view,

@@ -92,8 +92,12 @@ class Hub:
             self._voice.on_sip(event, leg)
         else:
             self._switch.on_sip(event, leg)
-        if isinstance(event, sip.Failed | sip.Ended):
-            self._lines.forget(leg)
+        match event:
+            case sip.Failed() | sip.Ended():
+                self._lines.forget(leg)
+            case sip.Confirmed() | sip.Unacknowledged():
+                # On file at once: a 200 that waits for its ACK is sent again after a restart, and holds a BYE back.
+                self._tools.legs.on_change(leg.call)
 
     def _incoming(self, event: sip.IncomingCall) -> None:
         if isinstance(event.peer, Seat):

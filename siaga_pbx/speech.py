@@ -1,13 +1,17 @@
 """A voice that reads text: Debian's espeak-ng, if it is there. These block: call them from a thread."""
 
+from __future__ import annotations
+
 import io
 import os
 import subprocess
 import wave
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 RATE = 8000
 _BAND_HZ = 3400  # what a telephone passes
@@ -31,6 +35,8 @@ def read_out(text: str, path: Path) -> None:
 
 def _speak(text: str) -> tuple[NDArray[np.float64], int]:
     """The voice's samples (full scale is 1) and their rate. The text goes by stdin: it is no argument, nor in `ps`."""
+    import numpy as np  # once a voice is wanted: the daemon's start, with callers on the line, does without
+
     try:
         spoken = subprocess.run(  # noqa: S603  no shell
             _COMMAND, input=text.encode(), capture_output=True, check=True, timeout=_TIMEOUT_S
@@ -49,6 +55,8 @@ def _speak(text: str) -> tuple[NDArray[np.float64], int]:
 
 def _telephone(samples: NDArray[np.float64], rate: int) -> NDArray[np.int16]:
     """In the telephone's band, at its rate: a low-pass, then what lies between the samples."""
+    import numpy as np
+
     taps = np.arange(_TAPS) - _TAPS // 2
     kernel = np.sinc(2 * _BAND_HZ / rate * taps) * np.hamming(_TAPS)
     band = np.convolve(samples, kernel / kernel.sum(), "same")

@@ -277,6 +277,15 @@ def test_a_caller_whose_answer_is_not_acknowledged_gets_it_again(centre: Centre)
     assert [row["id"] for row in centre.reader.callbacks()] == [centre.row()["id"]]
 
 
+def test_an_answer_that_was_acknowledged_is_not_sent_again(centre: Centre) -> None:
+    caller = centre.caller()
+    caller.call()
+    centre.advance(0)
+    caller.ok()
+    centre.restart()
+    assert "200 INVITE" not in centre.summary()
+
+
 def test_a_caller_who_hears_ringing_is_served() -> None:
     centre = Centre(queue={"answer": "by-seat"})
     seat, caller = centre.seat(), centre.caller()

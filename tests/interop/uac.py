@@ -78,6 +78,7 @@ class Ua:
         self._unread: list[Message] = []
         self._news = threading.Condition()
         self._answered: dict[tuple[str, str], bytes] = {}
+        self._acks: dict[tuple[str, str], str] = {}
         self._seen: set[tuple[str, str]] = set()
         self._open: list[Dialog] = []
         self._closing = threading.Event()
@@ -141,7 +142,7 @@ class Ua:
             if self.deaf:
                 continue
             message = Message.read(data)
-            if message.status == 0 and not self._is_new(message):
+            if not (self._is_new(message) if message.status == 0 else self._is_news(message)):
                 continue
             with self._news:
                 self._unread.append(message)
@@ -159,6 +160,13 @@ class Ua:
         self._seen.add(request.key)
         return new and request.method != "OPTIONS"
 
+    def _is_news(self, response: Message) -> bool:
+        """A 2xx that comes again is answered with the same ACK (RFC 3261 13.2.2.4)."""
+        ack = self._acks.get((response["Call-ID"], response["CSeq"])) if 200 <= response.status < 300 else None
+        if ack is not None:
+            self.send(ack)
+        return ack is None
+
     def reply(self, request: Message, status: int, tag: str = "", headers: Headers = (), body: str = "") -> None:
         lines = [f"SIP/2.0 {status} {_REASONS.get(status, 'As The Test Says')}"]
         lines += [f"Via: {via}" for via in request.all("Via")]
@@ -172,7 +180,11 @@ class Ua:
     def request(self, method: str, uri: str, headers: Headers, body: str = "", branch: str = "") -> None:
         """A request; `headers` are From, To, Call-ID, CSeq and whatever else."""
         via = f"Via: SIP/2.0/UDP {self.host}:{self.port};branch={branch or new_branch()};rport"
-        self.send(_message([f"{method} {uri} SIP/2.0", via, "Max-Forwards: 70"], headers, body))
+        data = _message([f"{method} {uri} SIP/2.0", via, "Max-Forwards: 70"], headers, body)
+        if method == "ACK":
+            said = dict(headers)
+            self._acks[said["Call-ID"], said["CSeq"].replace("ACK", "INVITE")] = data
+        self.send(data)
 
     # --- calls
 
