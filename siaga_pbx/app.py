@@ -264,7 +264,7 @@ class Daemon:
             try:
                 purged = await asyncio.to_thread(purge, parts.store, parts.reader, parts.custody, keep, time.time())
                 log.info("retention", calls=purged.calls, files=purged.files, kept=purged.kept)
-            except (RecordsError, TimeoutError) as error:
+            except (RecordsError, TimeoutError, OSError) as error:
                 log.warning("retention failed, tried again later", why=str(error))
             await asyncio.sleep(RETENTION_S)
 
