@@ -277,6 +277,8 @@ class Daemon:
 
     async def _tell_head(self) -> None:
         head = self.parts.store.head
+        if not head.seq:  # the database could not be read yet: what was told last still holds
+            return
         published = await self.parts.dispatcher.witness(head)
         log.info("chain head", seq=head.seq, hash=head.hash, published=published)
 

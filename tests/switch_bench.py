@@ -33,7 +33,7 @@ from siaga_pbx.records.store import Store
 from siaga_pbx.records.times import utc_text
 from siaga_pbx.seatlines import Actions, SeatLines
 from siaga_pbx.sip.digest import Challenge
-from siaga_pbx.sip.events import Output, Send
+from siaga_pbx.sip.events import Output, Resolve, Send
 from siaga_pbx.sip.flow import Flow
 from siaga_pbx.sip.message import Request, Response, parse
 from siaga_pbx.sip.sdp import LocalAudio, Sdp, make_answer, make_offer
@@ -317,7 +317,7 @@ class Centre(Bench):
             output = self._outputs.popleft()
             if isinstance(output, Send):
                 self.sent.append((output.target, parse(output.data)))
-            else:
+            elif not isinstance(output, Resolve):  # no name is called here
                 self.hub.on_sip(output)
         self._performing = False
 

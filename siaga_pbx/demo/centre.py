@@ -47,7 +47,7 @@ ports = [{rtp}, {rtp_last}]
 {queue}
 {seats}
 [records]
-database = "sqlite:///siaga.db"
+database = "{database}"
 recordings = "recordings"
 keep_calls_days = 1
 keep_recordings_days = 1
@@ -104,8 +104,8 @@ class Centre:
     """`start`, then ask `get` and `post`; `stop` ends every process, the last started first.
 
     `queue` is the lines of its [queue]; `sip`, `trunk`, `media` and `dialplan` are more lines of its [sip], [[trunk]],
-    [media] and dialplan; `listen` is more of [sip] listen; `ports` is how many ports from `rtp` on (0: some free ones)
-    its media worker may use.
+    [media] and dialplan; `listen` is more of [sip] listen; `database` is [records] database; `ports` is how many ports
+    from `rtp` on (0: some free ones) its media worker may use.
     """
 
     folder: Path
@@ -117,6 +117,7 @@ class Centre:
     trunk: str = ""
     media: str = ""
     dialplan: str = ""
+    database: str = "sqlite:///siaga.db"
     ports: int = 400
     sip_port: int = field(default_factory=free_port)
     http_port: int = field(default_factory=free_port)
@@ -241,6 +242,7 @@ class Centre:
                 agencies="".join(_agency(agency, name) for agency, name in AGENCIES.items()),
                 queue=self.queue,
                 trunk_lines=self.trunk,
+                database=self.database,
             )
         )
 

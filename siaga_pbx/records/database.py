@@ -7,8 +7,15 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    NotSupportedError,
+    ProgrammingError,
+)
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
 
 from siaga_pbx.records import postgres
 from siaga_pbx.records.errors import StoreUnavailable
@@ -102,6 +109,15 @@ def reader_engine(url: str) -> Engine:
     engine = create_engine(
         f"sqlite:///{uri}&uri=true", pool_size=2, connect_args={"timeout": 5.0, "isolation_level": None}
     )
+
+    @event.listens_for(engine, "connect")
+    def _note_file(_: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        record.info["file"] = file_identity(file)
+
+    @event.listens_for(engine, "checkout")
+    def _check_file(_: DBAPIConnection, record: ConnectionPoolEntry, __: PoolProxiedConnection) -> None:
+        if record.info["file"] != file_identity(file):  # a backup was put in its place
+            raise DisconnectionError("the database's file was replaced")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -193,4 +193,4 @@ def read_expires(message: Message) -> Asked | None:
 def read_seconds(message: Message, name: str) -> int | None:
     """The number of a header such as Min-SE; None when there is none that can be read."""
     digits = (message.headers.get(name) or "").partition(";")[0].strip()
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 20 else None

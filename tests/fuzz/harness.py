@@ -3,8 +3,8 @@
     .venv/bin/python -m pip install atheris
     .venv/bin/python -m tests.fuzz.harness FOLDER tests/fuzz/corpus tests/vectors/rfc4475/valid -max_total_time=1800
 
-FOLDER gets what is new. `-merge=1 tests/fuzz/corpus FOLDER` boils it down into the corpus that the tests replay; libFuzzer
-starts itself again for that, so this file must then be executable and begin with `#!` and the interpreter.
+FOLDER gets what is new. `-merge=1 tests/fuzz/corpus FOLDER` boils it down into the corpus that the tests replay.
+libFuzzer starts itself again for that: this file must then be executable and begin with `#!` and the interpreter.
 """
 
 import sys

@@ -11,7 +11,7 @@ from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.reader import Reader
 from siaga_pbx.records.store import Store
 from siaga_pbx.records.times import utc_now
-from tests.records_databases import Database
+from tests.records_databases import Database, SqliteFile
 from tests.records_support import AT, arrival, end, event, order, url_of
 
 
@@ -222,3 +222,14 @@ def test_reading_goes_on_while_somebody_writes(store: Store, reader: Reader) -> 
         store.commit(end(call)).result(10)
         assert connection.exec_driver_sql("SELECT outcome FROM call").scalar() is None, "one snapshot"
     assert ids(reader.calls(ended=True)) == [call]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_file_that_was_replaced_is_read_anew(database: SqliteFile, store: Store, reader: Reader) -> None:
+    write_calls(store, 1)
+    copy = database.copy()
+    write_calls(store, 2)
+    store.close()
+    assert len(reader.calls()) == 3
+    copy.file.replace(database.file)
+    assert len(reader.calls()) == 1

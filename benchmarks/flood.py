@@ -1,0 +1,226 @@
+"""A flood of 20,000 messages a second while people call 112: is every call answered, and how soon does the seat ring?
+
+    .venv/bin/python -m benchmarks.flood [--rate 20000] [--seconds 20] [--calls 10] [KIND ...]
+
+KIND is WHAT-FROM: register or malformed, from a stranger, from nat (the address that the seats are registered from),
+from many (another source each time) or from the trunk's own address. Senders are processes of their own, as many as
+there are cores; the rate that they reached is in the table. Nobody repeats a request: what is lost is a call that is
+not answered.
+"""
+
+import argparse
+import asyncio
+import random
+import re
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+import uvloop
+
+from benchmarks.signalling import Generator, Socket, cpu_s, daemon, memory_kib, until
+from siaga_pbx.demo.centre import DAEMON, TRUNK
+
+NAT = "127.0.0.3"
+STRANGER = "127.0.0.9"
+WHAT = ("register", "malformed")
+FROM = ("stranger", "nat", "many", "trunk")
+KINDS = tuple(f"{what}-{source}" for source in FROM for what in WHAT)
+MESSAGES = 512
+"""Different ones, sent again and again."""
+SENDERS = 2
+BURST = 20
+"""Sent between two looks at the clock."""
+SEATS_USED = 20
+_IP_PKTINFO = 8
+_DROPPED = re.compile(r'^siaga_sip_dropped_total\{reason="(\w+)"\} (\S+)$', re.M)
+
+
+def register(number: int, host: str) -> bytes:
+    """A REGISTER of some phone that answers a challenge we never made."""
+    seat = 201 + number % 120
+    return (
+        f"REGISTER sip:siaga.local SIP/2.0\r\nVia: SIP/2.0/UDP {host}:5060;branch=z9hG4bKflood{number};rport\r\n"
+        f"Max-Forwards: 70\r\nFrom: <sip:{seat}@siaga.local>;tag={number}\r\nTo: <sip:{seat}@siaga.local>\r\n"
+        f"Call-ID: flood-{number}\r\nCSeq: 1 REGISTER\r\nContact: <sip:{seat}@{host}:5060>\r\nExpires: 60\r\n"
+        f'Authorization: Digest username="{seat}", realm="siaga.local", nonce="{number:054x}", '
+        f'uri="sip:siaga.local", response="{number:032x}", algorithm=MD5, qop=auth, nc=00000001, cnonce="x"\r\n'
+        "User-Agent: flood\r\nContent-Length: 0\r\n\r\n"
+    ).encode()
+
+
+def malformed(number: int, host: str) -> bytes:
+    """Garbage, requests cut off, and INVITEs that look whole until the last header."""
+    chance = random.Random(number)
+    match number % 4:
+        case 0:
+            return chance.randbytes(chance.randrange(1, 600))
+        case 1:
+            return register(number, host)[: chance.randrange(1, 300)]
+        case 2:
+            return register(number, host).replace(b"CSeq: 1 REGISTER", b"CSeq: one REGISTER")
+        case _:
+            return register(number, host).replace(b"REGISTER", b"INVITE").replace(b"CSeq: 1", b"CSeq: 99999999999")
+
+
+def flood(kind: str, address: tuple[str, int], rate: float, seconds: float) -> int:
+    """Sends at that rate; how many it were. A sender that cannot keep up does not catch up."""
+    what, _, source = kind.partition("-")
+    host = {"stranger": STRANGER, "nat": NAT, "trunk": TRUNK, "many": ""}[source]
+    make = register if what == "register" else malformed
+    messages = [make(number, host or STRANGER) for number in range(MESSAGES)]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        out.bind((host, 0))
+        out.setblocking(False)
+        sent, due, end = 0, time.monotonic(), time.monotonic() + seconds
+        while (now := time.monotonic()) < end:
+            if now < due:
+                time.sleep(due - now)
+            for _ in range(BURST):
+                data = messages[sent % MESSAGES]
+                try:
+                    if host:
+                        out.sendto(data, address)
+                    else:
+                        out.sendmsg([data], [(socket.IPPROTO_IP, _IP_PKTINFO, _anybody())], 0, address)
+                except OSError:  # no room, or an error that an earlier one met
+                    continue
+                sent += 1
+            due = max(due + BURST / rate, now - 0.01)
+    return sent
+
+
+def _anybody() -> bytes:
+    """in_pktinfo with a source of its own out of 127.0.0.0/8, none of which is used here."""
+    return struct.pack("=I4s4s", 0, struct.pack("=4B", 127, *random.randbytes(3)), bytes(4))
+
+
+@contextmanager
+def senders(kind: str, port: int, rate: float, seconds: float) -> Iterator[list[subprocess.Popen[str]]]:
+    command = [sys.executable, "-m", "benchmarks.flood", "--send", kind, "--port", str(port)]
+    command += ["--rate", str(rate / SENDERS), "--seconds", str(seconds)]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(SENDERS)]
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+class Behind(Generator):
+    """Carrier and phones, the phones behind one NAT."""
+
+    async def open(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.trunk, _ = await loop.create_datagram_endpoint(lambda: Socket(self.at_trunk), (TRUNK, 0))
+        self.phones, _ = await loop.create_datagram_endpoint(lambda: Socket(self.at_phones), (NAT, 0))
+
+    async def register_all(self, seats: list[str]) -> None:
+        """One after the other, as a person would switch them on."""
+        for count, seat in enumerate(seats, start=self.registered + 1):
+            self.register(seat)
+            assert await until(lambda count=count: self.registered >= count), f"seat {seat} is not registered"  # type: ignore[misc]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one flood did. Milliseconds from INVITE to the seat's INVITE; memory in KiB, when it began and ended."""
+
+    kind: str
+    sent_a_second: float
+    calls: int
+    answered: int
+    median_ms: float
+    p99_ms: float
+    cpu: float
+    memory: tuple[int, int]
+    dropped: dict[str, int]
+
+    def __str__(self) -> str:
+        drops = ", ".join(f"{reason} {count}" for reason, count in self.dropped.items())
+        return (
+            f"{self.kind:20} {self.sent_a_second:8.0f} {self.calls:6d} {self.calls - self.answered:6d} "
+            f"{self.median_ms:7.1f} {self.p99_ms:7.1f} {self.cpu * 100:5.0f} % "
+            f"{self.memory[0]:8d} {self.memory[1]:8d}   {drops}"
+        )
+
+
+HEADING = "flood                   msg/s  calls   lost   median  p99 ms     CPU  KiB before, after  dropped"
+
+
+def dropped(url: str) -> dict[str, int]:
+    text = httpx.get(f"{url}/metrics", timeout=30).text
+    return {reason: int(float(count)) for reason, count in _DROPPED.findall(text)}
+
+
+async def under(
+    kind: str, generator: Generator, url: str, pid: int, rate: float, seconds: float, calls: float, first: int
+) -> Outcome:
+    """`calls` a second for so long, with the flood all the while ("none": without)."""
+    generator.calls.clear()
+    before, memory = await asyncio.to_thread(dropped, url), memory_kib(pid)
+    count, began, cpu = int(calls * seconds), time.monotonic(), cpu_s(pid)
+    with senders(kind, generator.server[1], rate, seconds) if kind != "none" else nobody() as started:
+        for index in range(count):
+            generator.call(f"62812{first + index:07d}")
+            await asyncio.sleep(max(0.0, began + (index + 1) / calls - time.monotonic()))
+        spent = (cpu_s(pid) - cpu) / (time.monotonic() - began)
+        sent = [int((await asyncio.to_thread(process.communicate))[0] or 0) for process in started]
+    await until(lambda: all(call.over for call in generator.calls.values()), 15)
+    after = await asyncio.to_thread(dropped, url)
+    made = list(generator.calls.values())
+    rung = sorted((call.rung - call.invited) * 1000 for call in made if call.rung) or [float("nan")]
+    return Outcome(
+        kind,
+        sum(sent) / seconds,
+        count,
+        sum(1 for call in made if call.over and call.released),
+        statistics.median(rung),
+        rung[min(len(rung) - 1, int(len(rung) * 0.99))],
+        spent,
+        (memory, memory_kib(pid)),
+        {reason: new - before.get(reason, 0) for reason, new in after.items() if new > before.get(reason, 0)},
+    )
+
+
+@contextmanager
+def nobody() -> Iterator[list[subprocess.Popen[str]]]:
+    yield []
+
+
+async def run(kinds: list[str], rate: float, seconds: float, calls: float) -> None:
+    with daemon("at-once") as (centre, pid):
+        generator = Behind((DAEMON, centre.sip_port))
+        await generator.open()
+        await generator.register_all(list(centre.seats)[:SEATS_USED])
+        print(HEADING)
+        for number, kind in enumerate(["none", *kinds]):
+            print(await under(kind, generator, centre.url, pid, rate, seconds, calls, number * 10_000), flush=True)
+        generator.close()
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("kinds", nargs="*", metavar="KIND", choices=[*KINDS, []], default=[])
+    arguments.add_argument("--rate", type=float, default=20_000)
+    arguments.add_argument("--seconds", type=float, default=20)
+    arguments.add_argument("--calls", type=float, default=10)
+    arguments.add_argument("--send", help=argparse.SUPPRESS)
+    arguments.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    given = arguments.parse_args()
+    if given.send:
+        print(flood(given.send, (DAEMON, given.port), given.rate, given.seconds))
+    else:
+        uvloop.run(run(given.kinds or list(KINDS), given.rate, given.seconds, given.calls))
+
+
+if __name__ == "__main__":
+    main()
