@@ -5,9 +5,10 @@ a thread) and raises StoreUnavailable when the database cannot be read.
 """
 
 import json
-from typing import Self, TypeAlias
+from collections.abc import Iterable
+from typing import Any, Self, TypeAlias
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Row, Select, select
 from sqlalchemy.exc import DBAPIError
 
 from siaga_pbx.records.closing import LASTING, READ, RESERVED
@@ -206,6 +207,25 @@ class Reader:
         query = select(call.c.id, call.c.recording).where(call.c.ended_at < before, has_content)
         return self._newest(query, [call.c.received_at, call.c.id], None)
 
+    def calls_between(self, columns: Iterable[str], start: str, end: str) -> list[Row[Any]]:
+        """Those columns of the calls that arrived from `start` until before `end`, and the state of their call-back."""
+        call, callback = self._tables["call"], self._tables["callback"]
+        query = select(*(call.c[name] for name in columns), callback.c.state)
+        query = query.select_from(call.outerjoin(callback, callback.c.id == call.c.id))
+        return self._all(query.where(call.c.received_at >= start, call.c.received_at < end))
+
+    def dispatches_between(self, columns: Iterable[str], start: str, end: str) -> list[Row[Any]]:
+        """Those columns of the dispatches that were ordered from `start` until before `end`."""
+        dispatch = self._tables["dispatch"]
+        query = select(*(dispatch.c[name] for name in columns))
+        return self._all(query.where(dispatch.c.created_at >= start, dispatch.c.created_at < end))
+
+    def categories_between(self, start: str, end: str) -> list[str]:
+        """The category of each incident that was opened from `start` until before `end`."""
+        incident = self._tables["incident"]
+        query = select(incident.c.category).where(incident.c.opened_at >= start, incident.c.opened_at < end)
+        return [str(row.category) for row in self._all(query)]
+
     def _one(self, table: str, id: str) -> Record | None:
         rows = self._rows(select(self._tables[table]).where(self._tables[table].c.id == id))
         return rows[0] if rows else None
@@ -218,9 +238,12 @@ class Reader:
         return rows
 
     def _rows(self, query: Query) -> list[Record]:
+        return [_decoded(dict(row._mapping)) for row in self._all(query)]
+
+    def _all(self, query: Query) -> list[Row[Any]]:
         try:
             with self._engine.connect() as connection:
-                return [_decoded(dict(row)) for row in connection.execute(query).mappings()]
+                return list(connection.execute(query))
         except DBAPIError as error:
             raise StoreUnavailable(str(error.orig)) from error
 
