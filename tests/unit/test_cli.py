@@ -25,6 +25,7 @@ COMMANDS = (
     "dispatch",
     "agency",
     "mqtt-acl",
+    "trace",
     "verify-records",
     "backup",
 )

@@ -116,8 +116,8 @@ def test_a_dialog_that_we_do_not_know_gets_481(method: str) -> None:
 def test_what_is_required_is_refused_but_in_a_trunks_invite() -> None:
     bench = Bench()
     peer = Peer(bench, TRUNK)
-    peer.send(peer.request("OPTIONS", headers=(("Require", "100rel, gruu"),)))
-    assert bench.response(420).headers.get("Unsupported") == "100rel, gruu"
+    peer.send(peer.request("OPTIONS", headers=(("Require", "gruu, outbound"),)))
+    assert bench.response(420).headers.get("Unsupported") == "gruu, outbound"
 
 
 def test_our_own_addresses_may_make_the_test_call_and_nothing_else() -> None:

@@ -307,6 +307,7 @@ def test_openapi_describes_every_endpoint_of_the_contract() -> None:
             "/api/v1/incidents",
             "/api/v1/callbacks",
             "/api/v1/quarantine",
+            "/api/v1/calls/{call_id}/trace",
         },
         "post": {
             "/-/reload",
