@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from siaga_pbx.records.backup import back_up
 from siaga_pbx.records.changes import Event, Insert, Update, Upsert
 from siaga_pbx.records.errors import StoreUnavailable
 from siaga_pbx.records.ids import new_id
@@ -227,9 +228,9 @@ def test_reading_goes_on_while_somebody_writes(store: Store, reader: Reader) -> 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_file_that_was_replaced_is_read_anew(database: SqliteFile, store: Store, reader: Reader) -> None:
     write_calls(store, 1)
-    copy = database.copy()
+    back_up(database.url, database.file.with_name("backup.db"))
     write_calls(store, 2)
     store.close()
     assert len(reader.calls()) == 3
-    copy.file.replace(database.file)
+    database.file.with_name("backup.db").replace(database.file)
     assert len(reader.calls()) == 1
