@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from siaga_pbx.demo.centre import TRUNK, Centre
 from siaga_pbx.records.chain import Head
 from tests.interop.audio import Rtp
