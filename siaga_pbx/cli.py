@@ -13,7 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from siaga_pbx.commands.failures import Failed
-from siaga_pbx.commands.forms import Form
+from siaga_pbx.commands.forms import Form, ReportForm
 
 # Plain help: the rich one takes 0.3 s to import.
 app = typer.Typer(
@@ -281,3 +281,19 @@ def backup(
     from siaga_pbx.commands import evidence
 
     return evidence.backup(config, file)
+
+
+@app.command()
+def report(
+    day: Annotated[
+        str | None, typer.Option("--day", metavar="YYYY-MM-DD", help="A day of the centre's calendar.")
+    ] = None,
+    month: Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="A month.")] = None,
+    year: Annotated[str | None, typer.Option("--year", metavar="YYYY", help="A year.")] = None,
+    form: Annotated[ReportForm, typer.Option("--format", help="For people, or for programs.")] = ReportForm.TABLE,
+    config: Config = None,
+) -> int:
+    """Calls, answer times, dispositions and the agencies' times of a day, a month or a year."""
+    from siaga_pbx.commands.report import report as make
+
+    return make(config, {"day": day, "month": month, "year": year}, form)

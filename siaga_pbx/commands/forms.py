@@ -8,3 +8,11 @@ class Form(StrEnum):
 
     CAP = "cap"
     EIDO = "eido"
+
+
+class ReportForm(StrEnum):
+    """How a report is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"

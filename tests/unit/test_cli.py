@@ -28,6 +28,7 @@ COMMANDS = (
     "trace",
     "verify-records",
     "backup",
+    "report",
 )
 
 

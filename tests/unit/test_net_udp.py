@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -200,6 +201,58 @@ def test_an_address_that_is_taken_is_an_error(run: Run) -> None:
         ours = opened(heard)
         with pytest.raises(OSError, match="in use"):
             UdpSocket(*ours.local, heard.datagram, heard.unreachable)
+        ours.close()
+
+    run(work())
+
+
+def test_what_is_not_admitted_is_not_read_and_the_rest_comes(run: Run) -> None:
+    async def work() -> None:
+        heard, starts = Heard(), []
+
+        def admits(_source: Address, start: bytes) -> bool:
+            starts.append(start)
+            return start != b"shed"
+
+        ours = UdpSocket("127.0.0.1", 0, heard.datagram, heard.unreachable, admits)
+        ours.start()
+        async with UdpPeer() as peer:
+            for data in (b"shed this", b"x", b"", b"taken", b"shed"):
+                peer.send(data, ours.local)
+            while len(starts) < 5:
+                peer.send(b"y", ours.local)
+                await heard.changed()
+        assert [data for data, _ in heard.datagrams][:3] == [b"x", b"", b"taken"]
+        assert starts[:5] == [b"shed", b"x", b"", b"take", b"shed"]
+        ours.close()
+
+    run(work())
+
+
+def test_datagrams_that_found_no_room_are_counted_once(run: Run) -> None:
+    async def work() -> None:
+        ours = opened(Heard())
+        ours._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        async with UdpPeer() as peer:
+            assert ours.overruns() == 0
+            for _ in range(100):
+                peer.send(bytes(1000), ours.local)
+            assert 0 < ours.overruns() < 100
+            assert ours.overruns() == 0
+        ours.close()
+
+    run(work())
+
+
+def test_without_the_right_to_force_it_the_buffer_is_what_the_system_allows(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = int(Path("/proc/sys/net/core/rmem_max").read_text())
+
+    async def work() -> None:
+        monkeypatch.setattr(udp, "_SO_RCVBUFFORCE", 9999)  # no such option: refused as without CAP_NET_ADMIN
+        ours = opened(Heard())
+        assert ours.room == min(allowed, udp.RECEIVE_BUFFER)
         ours.close()
 
     run(work())
