@@ -61,15 +61,21 @@ some_commands = st.one_of(
     st.builds(Echo, legs),
     st.builds(RelayEvents, legs, st.booleans()),
     st.builds(Close, legs),
-    st.sampled_from(OPENED),
 )
+
+
+def timed(commands: list[Command], start: int = 1) -> list[Command]:
+    """No two said at once."""
+    return [
+        replace(command, at=at) if isinstance(command, Play) else command for at, command in enumerate(commands, start)
+    ]
 
 
 @given(st.lists(some_commands, max_size=30), st.lists(some_commands, max_size=30))
 def test_what_is_missing_makes_any_worker_what_the_book_says(before: list[Command], after: list[Command]) -> None:
     """Whether it knows nothing, or what was so some time ago: then but for the legs that are no more."""
-    book, behind = written(*before), written(*before)
-    for command in after:
+    book, behind = written(*timed(before)), written(*timed(before))
+    for command in timed(after, start=100):
         book.obey(command)
     for worker in (Book(), behind):
         for command in book.missing(worker.state(())):
