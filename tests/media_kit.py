@@ -20,7 +20,7 @@ from siaga_pbx.media.events import LocalMedia, MediaEvent
 from siaga_pbx.media.protocol import Closed, Codec, Remote, Side
 from tests.media_process import Settings
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 FRAME_S = 0.02
 
 EventT = TypeVar("EventT")

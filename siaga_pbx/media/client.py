@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 from siaga_pbx.media.addresses import bound_for, told_to
 from siaga_pbx.media.book import Book
@@ -221,7 +222,7 @@ class MediaClient:
 
     def play(self, leg: str, once: tuple[str, ...], then_loop: tuple[str, ...] = ()) -> None:
         """Prompts by name; ends a bridge or an echo. `Played` after `once`, unless cut."""
-        self._tell(leg, Play(leg, once, then_loop))
+        self._tell(leg, Play(leg, once, then_loop, monotonic()))
 
     def bridge(self, leg_a: str, leg_b: str) -> None:
         """Each hears the other. Both must be legs of one call: others may be on two workers, and nothing happens."""

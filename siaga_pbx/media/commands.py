@@ -101,6 +101,8 @@ class Play:
     leg: str
     once: Annotated[tuple[str, ...], Field(max_length=MAX_ONCE)]
     loop: Annotated[tuple[str, ...], Field(max_length=MAX_ONCE)] = ()
+    at: float = 0.0
+    """When the daemon said so: tells it from an earlier one like it that is through."""
     type: Literal["play"] = "play"
 
 

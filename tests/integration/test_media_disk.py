@@ -12,7 +12,7 @@ import pytest
 from siaga_pbx.media.events import LocalMedia
 from siaga_pbx.media.protocol import Recorded, RecordFailed, RecordGap, Side
 from tests.integration.test_media import find, read_stereo
-from tests.integration.test_media_survival import longest_gap
+from tests.integration.test_media_survival import PAUSE_S, longest_gap
 from tests.media_kit import FarEnd, Media, media, new_settings, noise
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems")
@@ -76,7 +76,7 @@ def test_a_full_disk_costs_what_it_cannot_hold(tmp_path: Path) -> None:
                 await asyncio.gather(caller.talk(at_caller, of_caller), seat.talk(at_seat, of_seat), make_room())
                 await seat.heard_frame(of_caller[-1])
                 assert seat.audio().endswith(b"".join(of_caller)), "not a packet is missing"
-                assert longest_gap(seat.packets) < 0.1
+                assert longest_gap(seat.packets) < PAUSE_S
                 recorded = await end(m)
         (gap,) = m.events.of(RecordGap)
         assert gap.reason == "No space left on device"
@@ -114,7 +114,7 @@ def test_a_stalled_disk_is_told_of_and_costs_nothing(tmp_path: Path) -> None:
 
                 await asyncio.gather(caller.talk(at_caller, of_caller), seat.talk(at_seat, of_seat), stall())
                 assert seat.audio().endswith(b"".join(of_caller)), "not a packet is missing"
-                assert longest_gap(seat.packets) < 0.1
+                assert longest_gap(seat.packets) < PAUSE_S
                 assert len(m.events.of(RecordFailed)) == 1
                 recorded = await end(m)
         assert m.events.of(RecordGap) == []

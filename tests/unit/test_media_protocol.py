@@ -29,7 +29,7 @@ COMMANDS: list[p.Command] = [
             sending=False,
         ),
     ),
-    p.Play("leg", ("greeting", "test"), ("waiting",)),
+    p.Play("leg", ("greeting", "test"), ("waiting",), 1234567.890123456),
     p.Bridge("a", "b"),
     p.Unbridge("a"),
     p.RelayEvents("a", False),
