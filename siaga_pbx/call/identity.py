@@ -188,9 +188,12 @@ def _digits(uri: Uri) -> str | None:
 def _parse(digits: str, country: str) -> phonenumbers.PhoneNumber | None:
     """The number as the country reads it, or as an international one whose + the carrier left out: a valid one first.
 
-    One that is only possible is taken too: ranges are newer than our tables.
+    One that begins with the country's own code is the latter: 62811222333 might be a line in North Sumatra (0628), but
+    no network leaves out its 0. One that is only possible is taken too: ranges are newer than our tables.
     """
     readings = [digits] if digits[0] == "+" else [digits, "+" + digits.lstrip("0")]
+    if digits.startswith(str(phonenumbers.country_code_for_region(country))):
+        readings.reverse()
     possible = [parsed for reading in readings if (parsed := _possible(reading, country)) is not None]
     valid = (parsed for parsed in possible if phonenumbers.is_valid_number(parsed))
     return next(valid, possible[0] if possible else None)

@@ -151,6 +151,12 @@ def test_numbers(uri: str, number: str | None) -> None:
     assert e164(Uri.parse(uri), "ID") == number
 
 
+def test_a_number_that_begins_with_the_countrys_code_is_international() -> None:
+    """Carriers leave out the +. It might be a line in North Sumatra (0628), but no network leaves out that 0."""
+    assert e164(Uri.parse("sip:62811222333@x"), "ID") == "+62811222333"
+    assert e164(Uri.parse("sip:0628112233@x"), "ID") == "+62628112233"
+
+
 def test_a_national_number_belongs_to_the_centres_country() -> None:
     assert e164(Uri.parse("tel:020 7123 4567".replace(" ", "")), "GB") == "+442071234567"
 

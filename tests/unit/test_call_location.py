@@ -1,5 +1,7 @@
 """Where the caller is: shapes, cells, and every kind of rubbish."""
 
+from time import process_time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +64,40 @@ def test_a_circle_in_kilometres() -> None:
 def test_an_ellipse_has_its_longer_axis_for_a_radius() -> None:
     axes = "<gs:semiMajorAxis>50</gs:semiMajorAxis><gs:semiMinorAxis>9</gs:semiMinorAxis>"
     assert only(pidf(f"<gs:Ellipse><gml:pos>1 2</gml:pos>{axes}</gs:Ellipse>")) == Location(1.0, 2.0, 50.0, "GPS", None)
+
+
+CORNERS = ("-6.70 108.50", "-6.70 108.52", "-6.72 108.52", "-6.72 108.50", "-6.70 108.50")
+RING = "<gml:exterior><gml:LinearRing>{}</gml:LinearRing></gml:exterior>"
+
+
+@pytest.mark.parametrize(
+    "ring",
+    [
+        "".join(f"<gml:pos>{corner}</gml:pos>" for corner in CORNERS),
+        f"<gml:posList>{' '.join(CORNERS)}</gml:posList>",
+        f'<gml:posList srsDimension="3">{" 12.5 ".join(CORNERS)} 12.5</gml:posList>',
+    ],
+)
+def test_a_polygon_is_its_middle_and_its_farthest_corner(ring: str) -> None:
+    location = only(pidf(f"<gml:Polygon>{RING.format(ring)}</gml:Polygon>"))
+    assert location is not None
+    assert [location.lat, location.lon] == pytest.approx([-6.71, 108.51])
+    assert location.radius_m == pytest.approx(1567, abs=5)
+
+
+@pytest.mark.parametrize(
+    "ring", ["", "<gml:pos>1 1</gml:pos><gml:pos>1 2</gml:pos>", "<gml:posList>a b c</gml:posList>"]
+)
+def test_a_polygon_without_corners_is_no_place(ring: str) -> None:
+    assert only(pidf(f"<gml:Polygon>{RING.format(ring)}</gml:Polygon>")) is None
+
+
+def test_an_arc_is_its_centre_and_outer_radius() -> None:
+    arc = (
+        "<gs:ArcBand><gml:pos>-6.7 108.5</gml:pos><gs:innerRadius>500</gs:innerRadius><gs:outerRadius>2000"
+        "</gs:outerRadius><gs:startAngle>20</gs:startAngle><gs:openingAngle>120</gs:openingAngle></gs:ArcBand>"
+    )
+    assert only(pidf(arc)) == Location(-6.7, 108.5, 2000, "GPS", None)
 
 
 def test_a_height_is_ignored_and_a_comma_is_forgiven() -> None:
@@ -140,6 +176,31 @@ EXTERNAL = b'<!DOCTYPE x SYSTEM "file:///etc/passwd">' + pidf(POINT)[39:]
 def test_bad_xml_harms_nothing(document: bytes) -> None:
     assert only(document) is None
     assert only(document, ("P-Access-Network-Info", CELL)) == Location(None, None, None, "cell", CELL)
+
+
+LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+BILLION = f'<!DOCTYPE x [<!ENTITY l0 "lol">{LAUGHS}]><x>&l9;</x>'.encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        BILLION,
+        b"<gml>" * 12_000,
+        pidf("<gml:Polygon><gml:posList>" + "1 2 " * 15_000 + "</gml:posList></gml:Polygon>"),
+        multipart(("a", BILLION)),
+        multipart(("a", pidf(POINT)))[:-200],
+        b"--b" * 20_000,
+        b"--b\r\n" * 10_000,
+        b"--b\r\nContent-Type: multipart/mixed;boundary=b\r\n\r\n" * 1_000,
+        b"--b\r\nContent-Type\r\n\r\n--b",
+    ],
+)
+@pytest.mark.parametrize("kind", ["application/pidf+xml", "multipart/mixed;boundary=b", "multipart/mixed"])
+def test_bombs_and_wrecks_cost_little(body: bytes, kind: str) -> None:
+    begun = process_time()
+    locate(invite(("Content-Type", kind), ("Geolocation", "<cid:a>"), body=body))
+    assert process_time() - begun < 2
 
 
 @pytest.mark.parametrize("radius", ["", "wide", "-1", "nan", "inf"])
