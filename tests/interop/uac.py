@@ -259,6 +259,7 @@ class Dialog:
     tag: str = ""
     number: int = 0
     branch: str = field(default_factory=lambda: new_branch())
+    routes: list[str] = field(default_factory=list)
 
     # as the caller
 
@@ -283,6 +284,7 @@ class Dialog:
         )
         if answer.status < 300:
             self.remote, self.target = answer["To"], answer["Contact"].strip("<>")
+            self.routes = [one.strip() for line in answer.all("Record-Route") for one in line.split(",")][::-1]
             self._send("ACK", (), ack)
             self.ua.add(self)
         else:
@@ -357,7 +359,8 @@ class Dialog:
         return message["Call-ID"] == self.call_id
 
     def _send(self, method: str, headers: Headers, body: str = "", branch: str = "") -> None:
-        common = [("From", self.local), ("To", self.remote), ("Call-ID", self.call_id)]
+        common = [("Route", route) for route in self.routes]
+        common += [("From", self.local), ("To", self.remote), ("Call-ID", self.call_id)]
         self.ua.request(method, self.target, [*common, ("CSeq", f"{self.number} {method}"), *headers], body, branch)
 
 
