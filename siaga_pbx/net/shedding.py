@@ -111,8 +111,10 @@ class Shedding:
 
     def _of_stranger(self, host: str, now: float) -> str | None:
         known = self._known
-        if known.seats_behind(host) or known.is_own(host):
-            return None if self._source.takes(host, now) else "source_limit"
+        seats = known.seats_behind(host)
+        if seats or known.is_own(host):
+            # A measure for each: a phone may answer from another port than it registered from.
+            return None if self._source.takes(host, now, max(seats, 1)) else "source_limit"
         # Looked at first and taken from last: a source that is over its own measure takes nothing from the others'.
         if not self._strangers.has(None, now):
             return "strangers_limit"
