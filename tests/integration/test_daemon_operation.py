@@ -26,7 +26,8 @@ CALL_COLUMNS = {
 }
 DISPATCH_COLUMNS = {
     *("id", "incident_id", "agency", "sequence", "state", "message", "created_at", "published_at", "received_at"),
-    *("accepted_at", "arrived_at", "cleared_at", "next_attempt_at", "attempts"),
+    *("accepted_at", "arrived_at", "cleared_at", "next_attempt_at", "attempts", "en_route_at", "rejected_at", "reason"),
+    *("accept_by", "arrive_by"),
 }
 
 
