@@ -22,6 +22,7 @@ from siaga_pbx.config import Config, ConfigErrors
 from siaga_pbx.dispatch.broker import BrokerError
 from siaga_pbx.logs import LogWriter, start_logging
 from siaga_pbx.notify import Notifier
+from siaga_pbx.records.accesses import Access
 from siaga_pbx.records.errors import RecordsError, StoreInUse
 from siaga_pbx.records.retention import Keep, purge
 from siaga_pbx.records.times import utc_text
@@ -244,6 +245,8 @@ class Daemon:
             recordings=config.records.recordings,
             quarantined=lambda: parts.dispatcher.quarantined,
             traced=parts.trace.of,
+            keeper=parts.custody,
+            note=lambda by, what, call_id, query: parts.accesses.note(Access(by, what, call_id, query)),
             host=listen.host,
         )
         self._http = HttpServer(app, listen.host, listen.port)

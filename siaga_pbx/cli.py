@@ -297,3 +297,61 @@ def report(
     from siaga_pbx.commands.report import report as make
 
     return make(config, {"day": day, "month": month, "year": year}, form)
+
+
+@app.command()
+def hold(
+    call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="A call, or an incident for its call.")],
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Who needs it, and for what.")] = None,
+    release: Annotated[bool, typer.Option("--release", help="It may go again.")] = False,
+    config: Config = None,
+) -> int:
+    """Keep a call, whatever its days or a request for erasure."""
+    from siaga_pbx.commands import protection
+
+    return protection.hold(config, call_id, reason, release)
+
+
+@app.command()
+def erase(
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="It stays on record: no names in it.")],
+    call_id: Annotated[
+        str | None, typer.Argument(metavar="[CALL_ID]", help="A call, or an incident for its call.")
+    ] = None,
+    number: Annotated[str | None, typer.Option("--number", metavar="NUMBER", help="All calls of a number.")] = None,
+    config: Config = None,
+) -> int:
+    """Remove what identifies a caller, recordings included.
+
+    The chain still verifies. What is held, or goes on, stays: then exit code 1.
+    """
+    from siaga_pbx.commands import protection
+
+    return protection.erase(config, call_id, number, reason)
+
+
+@app.command()
+def export(
+    to: Annotated[Path, typer.Argument(metavar="FILE.zip", help="The file to make; another name makes a folder.")],
+    number: Annotated[str, typer.Option("--number", metavar="NUMBER", help="Whose calls.")],
+    config: Config = None,
+) -> int:
+    """Write all that is held about a number, recordings included."""
+    from siaga_pbx.commands import protection
+
+    return protection.export(config, number, to)
+
+
+@app.command()
+def accesses(
+    call: Annotated[str | None, typer.Option("--call", metavar="CALL_ID", help="Of this call alone.")] = None,
+    config: Config = None,
+    json: Json = False,
+    since: Since = None,
+    limit: Limit = None,
+) -> int:
+    """List who has read calls and recordings, oldest first."""
+    from siaga_pbx.commands import protection
+    from siaga_pbx.commands.common import Selection
+
+    return protection.accesses(config, call, Selection(json, since, limit))

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from siaga_pbx.commands.common import Row, Selection, load_config, zone_of
 from siaga_pbx.commands.forms import Form
-from siaga_pbx.commands.onrecord import records
+from siaga_pbx.commands.onrecord import note_access, records
 from siaga_pbx.commands.output import print_json, print_table
 from siaga_pbx.commands.times import between, duration, local
 
@@ -22,6 +22,7 @@ def calls(file: Path | None, selection: Selection) -> int:
     config = load_config(file)
     with records(config) as reader:
         rows = reader.calls(since=selection.start(config), limit=_limit(selection))
+        note_access(config, reader, described("calls", selection))
     if selection.as_json:
         print_json(rows)
     else:
@@ -35,6 +36,7 @@ def dispatches(file: Path | None, selection: Selection, form: Form | None = None
     with records(config) as reader:
         limit = selection.limit if form is not None else _limit(selection)
         rows = reader.dispatches(since=selection.start(config), limit=limit)
+        note_access(config, reader, described("dispatches", selection))
         if form is not None:
             from siaga_pbx.commands import exporting
 
@@ -46,6 +48,12 @@ def dispatches(file: Path | None, selection: Selection, form: Form | None = None
     else:
         print_table(_DISPATCHES, _dispatch_cells(rows, zone_of(config)), "No dispatches.")
     return 0
+
+
+def described(command: str, selection: Selection) -> str:
+    """The listing as it was asked for."""
+    since = "" if selection.since is None else f" --since {selection.since}"
+    return f"{command}{since}" + ("" if selection.limit is None else f" --limit {selection.limit}")
 
 
 def _limit(selection: Selection) -> int | None:

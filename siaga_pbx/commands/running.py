@@ -1,5 +1,7 @@
 """The running daemon, asked through its API."""
 
+import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +11,7 @@ from siaga_pbx.commands.common import Row
 from siaga_pbx.commands.failures import Failed
 from siaga_pbx.config import Config
 from siaga_pbx.web import token
+from siaga_pbx.web.accesses import USER
 
 TIMEOUT_S = 10.0
 
@@ -16,7 +19,7 @@ TIMEOUT_S = 10.0
 @contextmanager
 def running_daemon(config: Config) -> Iterator["Daemon | None"]:
     """The running daemon of this configuration; None when nothing listens at its address."""
-    headers, untold = {}, ""
+    headers, untold = {USER: user()}, ""
     try:
         headers["authorization"] = f"Bearer {token.read(config.token_file)}"
     except token.TokenError as error:
@@ -42,6 +45,14 @@ class Daemon:
         """What the daemon answers once it has done it. Raises `Failed` with its reason."""
         return self._ask("POST", path, body)
 
+    def put(self, path: str, body: Row) -> Row:
+        """As `post`."""
+        return self._ask("PUT", path, body)
+
+    def delete(self, path: str) -> Row:
+        """As `post`."""
+        return self._ask("DELETE", path, None)
+
     def _ask(self, method: str, path: str, body: Row | None) -> Row:
         try:
             answer = self._client.request(method, path, json=body)
@@ -55,6 +66,15 @@ class Daemon:
         if not answer.is_success:
             raise Failed(str(content.get("detail", answer.reason_phrase)))
         return content
+
+
+def user() -> str:
+    """Who runs this command; with sudo, the person rather than root."""
+    try:
+        name = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    return "".join(char for char in name if char.isascii() and char.isprintable())[:64]
 
 
 def _answers(client: httpx.Client) -> bool:

@@ -1,6 +1,6 @@
 """What may go of the record and what must stay: holds, erasure on request, and erasure when the days are over.
 
-What remains of an erased call is in docs/adr/0501: its times, outcome, trunk, seat, agencies and categories.
+What remains of an erased call is in docs/adr/0502: its times, outcome, trunk, seat, agencies and categories.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -73,6 +73,10 @@ class Custody:
             released = Update("hold", call_id, {"released_at": at, "released_by": by})
             self._commit([released, Event(at, "call", call_id, call_id, RELEASED, {"by": by})])
         return call_id
+
+    def holds(self) -> list[Record]:
+        """Those that stand."""
+        return self._reader.holds()
 
     # --- erasure ------------------------------------------------------------------------------------------------------
 

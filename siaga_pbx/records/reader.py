@@ -11,6 +11,7 @@ from typing import Any, Self, TypeAlias
 from sqlalchemy import ColumnElement, Row, Select, select
 from sqlalchemy.exc import DBAPIError
 
+from siaga_pbx.records.chain import Head
 from siaga_pbx.records.closing import LASTING, READ, RESERVED
 from siaga_pbx.records.database import reader_engine
 from siaga_pbx.records.errors import StoreUnavailable
@@ -184,6 +185,17 @@ class Reader:
         event = self._tables["event"]
         query = select(event).where(event.c.call_id.is_(None), event.c.data.contains(text, autoescape=True))
         return self._newest(query.where(event.c.kind.not_in([*LASTING, *RESERVED])), [event.c.seq], None)
+
+    def callback(self, call_id: str) -> list[Record]:
+        """What became of a call on the call-back list: a row, or none."""
+        row = self._one("callback", call_id)
+        return [] if row is None else [row]
+
+    def head(self) -> Head:
+        """The chain's last event."""
+        event = self._tables["event"]
+        rows = self._all(select(event.c.seq, event.c.hash).order_by(event.c.seq.desc()).limit(1))
+        return Head(rows[0].seq, rows[0].hash) if rows else Head()
 
     def holds(self, *, call_id: str | None = None) -> list[Record]:
         """The holds that stand, in the order they were placed."""

@@ -9,6 +9,7 @@ from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from siaga_pbx.web.accesses import Accounted, Note
 from siaga_pbx.web.centre import CentreView
 from siaga_pbx.web.console import console
 from siaga_pbx.web.gate import Gate
@@ -16,6 +17,7 @@ from siaga_pbx.web.history import history
 from siaga_pbx.web.live import live
 from siaga_pbx.web.operations import operations
 from siaga_pbx.web.problem import Problem, answer_with_problems
+from siaga_pbx.web.protection import Keeper, accesses, protection
 from siaga_pbx.web.quarantine import Payload, quarantine
 from siaga_pbx.web.records import RecordsView
 from siaga_pbx.web.traces import Message as TracedBytes
@@ -38,6 +40,10 @@ def _no_trace(_call_id: str) -> Sequence[TracedBytes]:
     return ()
 
 
+def _unnoted(by: str, what: str, call_id: str | None, query: str) -> None:
+    """For a server over no records of anybody, such as a test's."""
+
+
 def create_app(
     centre: CentreView,
     token: str,
@@ -48,6 +54,8 @@ def create_app(
     recordings: Path,
     quarantined: Callable[[], Sequence[Payload]] = tuple,
     traced: Callable[[str], Sequence[TracedBytes]] = _no_trace,
+    keeper: Keeper | None = None,
+    note: Note = _unnoted,
     host: str = "127.0.0.1",
     names: Iterable[str] = (),
 ) -> ASGIApp:
@@ -55,6 +63,7 @@ def create_app(
 
     `records` is read in worker threads and raises `outage` when it cannot be; `recordings` is the folder of the audio
     files, `quarantined` gives what came from agencies and could not be used, `traced` the SIP messages of a call.
+    `keeper` holds and erases (None: no routes for it), `note` is told who reads of a caller.
     `host` is the address listened on, `names` are further host names that the server is reached by (a proxy's).
     """
     app = FastAPI(
@@ -71,7 +80,8 @@ def create_app(
     bearer = Depends(HTTPBearer(auto_error=False, description="the content of siaga.token"))
     shown = quarantine(quarantined), traces(traced)
     routers = (operations(centre, registry), live(centre), history(records, recordings), *shown)
-    for router in routers:
+    kept = (accesses(note), *(() if keeper is None else (protection(keeper),)))
+    for router in (*routers, *kept):
         app.include_router(router, dependencies=[bearer])
     app.include_router(console())
-    return Gate(app, token=token, host=host, names=names)
+    return Gate(Accounted(app, note), token=token, host=host, names=names)

@@ -29,6 +29,10 @@ COMMANDS = (
     "verify-records",
     "backup",
     "report",
+    "hold",
+    "erase",
+    "export",
+    "accesses",
 )
 
 

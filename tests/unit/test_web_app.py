@@ -311,6 +311,7 @@ def test_openapi_describes_every_endpoint_of_the_contract() -> None:
         },
         "post": {
             "/-/reload",
+            "/api/v1/accesses",
             "/api/v1/calls/{call_id}/dispatches",
             "/api/v1/calls/{call_id}/dispatches/update",
             "/api/v1/calls/{call_id}/dispatches/cancel",
