@@ -101,7 +101,9 @@ class Shedding:
         """Why a datagram is not taken."""
         known, host, now = self._known, source[0], self._now()
         if known.is_trunk(host):
-            return None if start in _OF_CALLS or self._trunk.takes(host, now) else "trunk_limit"
+            # Two measures: what is no request does not use up what its OPTIONS may.
+            known_method = start in _OF_ANYONE
+            return None if start in _OF_CALLS or self._trunk.takes((host, known_method), now) else "trunk_limit"
         seats = known.seats_at(source)
         if seats:
             return None if self._seat.takes(source, now, seats) else "seat_limit"
