@@ -19,8 +19,8 @@ from tests.vectors.verdicts import AT_DAEMON, VECTORS, Told, Vector
 SIP_PORT = 5060
 """Where a response goes whose Via names no port: the trunk of this test listens there, and gets all of them."""
 ROUNDS = 12
-GROWTH = 6 * 2**20
-"""More than this over all the rounds, in bytes, is a leak: some 700 messages, among them some 400 calls."""
+GROWTH = 12 * 2**20
+"""More than this over all the rounds, in bytes, is a leak. Some 1,400 calls: the trace keeps what they said, 4 KiB each."""
 SDP = f"v=0\r\no=- 1 1 IN IP4 {TRUNK}\r\ns=-\r\nc=IN IP4 {TRUNK}\r\nt=0 0\r\nm=audio 40000 RTP/AVP 8\r\n"
 
 
@@ -122,7 +122,11 @@ def tell(carrier: Carrier, transport: str, data: bytes) -> tuple[list[bytes], fl
             took = carrier.call()
             tcp.settimeout(0.05)
             heard = messages_of(_read(tcp))
-    for answer in [one for one in heard if one.startswith(b"SIP/2.0 200") and header(one, "CSeq").endswith(b"INVITE")]:
+    answers = [one for one in heard if one.startswith(b"SIP/2.0 200") and header(one, "CSeq").endswith(b"INVITE")]
+    # Once each: a 200 may have come again, and the call above is over.
+    for answer in {
+        header(one, "To"): one for one in answers if header(one, "Call-ID") == header(data, "Call-ID")
+    }.values():
         carrier.hang_up(answer)
     return heard, took
 
