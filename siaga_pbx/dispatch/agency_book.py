@@ -14,7 +14,9 @@ from siaga_pbx.dispatch.ladder import RANK, Answer, State
 from siaga_pbx.dispatch.message import Ack, Dispatch, Kind
 
 KEPT = 200
-"""Dispatches kept whole; closed ones go first. Of those that go it is known what was answered, until they expire."""
+"""Dispatches kept whole; beyond, what is closed or expired goes, and nothing that somebody still has to see to. Of what
+goes it is known what was answered, until it expires.
+"""
 
 UNSENT = 2000
 """Answers that wait for the broker. Beyond, the oldest are lost: a later one implies it, or a repetition asks again."""
@@ -205,7 +207,6 @@ class Book:
         if len(self._entries) <= KEPT:
             return
         self._turned = {id: one for id, one in self._turned.items() if one.expires_at > at}
-        while len(self._entries) > KEPT:
-            closed = (id for id, one in self._entries.items() if one.closed)
-            turned = self._entries.pop(next(closed, next(iter(self._entries))))
-            self._turned[turned.message.dispatch_id] = Turned.of(turned)
+        over = [id for id, one in self._entries.items() if one.closed or one.message.expires_at <= at]
+        for id in over[: len(self._entries) - KEPT]:
+            self._turned[id] = Turned.of(self._entries.pop(id))

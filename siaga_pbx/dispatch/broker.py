@@ -161,6 +161,7 @@ class Mosquitto:
             f"persistence {'true' if self._persistent else 'false'}",
             f"persistence_location {self._folder}/",
             "max_queued_messages 10000",
+            "set_tcp_nodelay true",  # or a dispatch waits 40 ms for the acknowledgement of the packet before it
             "log_dest stderr",
             *(f"log_type {level}" for level in ("error", "warning", "notice", "information")),
             "connection_messages false",

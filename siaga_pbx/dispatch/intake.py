@@ -33,8 +33,7 @@ class Intake:
     async def take(self, order: Order, config: Config) -> Receipt:
         """Dispatches the agencies of a category, or tells them more."""
         agencies = _agencies_for(order, config)
-        call = await self._lookup.call(order.call_id)
-        incident = await self._lookup.ordered(order.call_id, order.category)
+        call, incident = await self._lookup.ordered(order.call_id, order.category)
         if incident is None:
             return await self._begin(order, config, call, agencies)
         told = told_by(order) | improved(order, incident.row, call)

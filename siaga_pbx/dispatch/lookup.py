@@ -21,18 +21,14 @@ class Lookup:
 
     async def call(self, call_id: str) -> Record:
         """Raises UnknownCall."""
-        call = await asyncio.to_thread(self._reader.call, call_id)
-        if call is None:  # it may have been written a moment ago
-            await asyncio.wrap_future(self._store.commit([]))
-            call = await asyncio.to_thread(self._reader.call, call_id)
-        if call is None:
-            raise UnknownCall(f"no call {call_id} is on record")
+        call, _ = await self._look_up(call_id)
         return call
 
-    async def ordered(self, call_id: str, category: str) -> Incident | None:
-        """The open incident of a call and category; None when there is none, or it is closed."""
-        found = await self._open(await asyncio.to_thread(self._opened_by, call_id), category)
-        return found[-1] if found else None
+    async def ordered(self, call_id: str, category: str) -> tuple[Record, Incident | None]:
+        """The call, and its open incident of a category, if there is one. Raises UnknownCall."""
+        call, incidents = await self._look_up(call_id)
+        found = await self._open(incidents, category)
+        return call, found[-1] if found else None
 
     async def concerned(self, call_id: str, category: str | None) -> Incident:
         """The open incident that a call has opened, or has joined. Raises NoIncident, WhichIncident."""
@@ -61,6 +57,20 @@ class Lookup:
         return any(row["id"] == incident.id for row in rows)
 
     # --- what is on record --------------------------------------------------------------------------------------------
+
+    async def _look_up(self, call_id: str) -> tuple[Record, list[Record]]:
+        """The call and the incidents that it opened, by one turn of a thread: whoever orders waits for it."""
+        found = await asyncio.to_thread(self._read, call_id)
+        if found is None:  # it may have been written a moment ago
+            await asyncio.wrap_future(self._store.commit([]))
+            found = await asyncio.to_thread(self._read, call_id)
+        if found is None:
+            raise UnknownCall(f"no call {call_id} is on record")
+        return found
+
+    def _read(self, call_id: str) -> tuple[Record, list[Record]] | None:
+        call = self._reader.call(call_id)
+        return None if call is None else (call, self._opened_by(call_id))
 
     def _opened_by(self, call_id: str) -> list[Record]:
         return self._reader.incidents(call_id=call_id)

@@ -6,6 +6,7 @@ comes again. A message that goes out is done when the broker's PUBACK is there, 
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from siaga_pbx.dispatch.bus_faults import explain, tls_context
+from siaga_pbx.dispatch.inbox import Inbox
 from siaga_pbx.dispatch.message import MAX_PAYLOAD
 from siaga_pbx.settings import Mqtt
 
@@ -46,10 +48,10 @@ _REFUSED = 0x80  # reason codes from here on are failures (MQTT 5, 2.4)
 KEEPALIVE_S = 20
 _TIMEOUT_S = 5.0  # for each of CONNACK, SUBACK, PUBACK
 _RECEIVE_MAXIMUM = 64  # unacknowledged messages that the broker may have under way to us: bounds what we queue
-_QUEUE_LIMIT = 4 * _RECEIVE_MAXIMUM  # QoS 0 and retained messages pass by that bound
 _PACKET_LIMIT = MAX_PAYLOAD + 4096  # the payload, the topic and the properties
 _BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _STABLE_S = 10.0  # a connection that lasted as long begins the back-off anew
+_AT_ONCE = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)  # no packet waits for the acknowledgement of another
 
 OnMessage: TypeAlias = Callable[[str, bytes], Awaitable[None]]
 OnConnection: TypeAlias = Callable[[bool, str], None]
@@ -313,10 +315,12 @@ class Bus:
             tls_context=await self._tls(settings),
             keepalive=KEEPALIVE_S,
             timeout=_TIMEOUT_S,
-            max_queued_incoming_messages=_QUEUE_LIMIT,
+            queue_type=Inbox,
+            socket_options=_AT_ONCE,
             logger=_PAHO_LOG,
         )
         self._chain(client)
+        cast("Inbox", client._queue).bind(lambda: self._break("more comes than can be taken in"))
         return client
 
     async def _tls(self, settings: BusSettings) -> ssl.SSLContext | None:

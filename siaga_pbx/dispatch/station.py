@@ -148,7 +148,10 @@ class Station:
             self._refuse(f"for agency {message.agency} of centre {message.centre}")
             return
         news, entry = self.book.receive(message, self._signature())
-        self._save()
+        if news in (News.REPETITION, News.REMINDER):
+            self._wake.set()  # only an answer more to give, and each start gives them all again
+        else:
+            self._save()
         for listener in self.listeners:
             listener.hear(news, entry)
 

@@ -20,7 +20,7 @@ SIP_PORT = 5060
 """Where a response goes whose Via names no port: the trunk of this test listens there, and gets all of them."""
 ROUNDS = 4
 GROWTH = 6 * 2**20
-"""More than this over all the rounds, in bytes, is a leak. Some 500 calls: the trace keeps what they said, 4 KiB each."""
+"""More than this over all the rounds, in bytes, is a leak. 500 calls: the trace keeps what they said, 4 KiB each."""
 SDP = f"v=0\r\no=- 1 1 IN IP4 {TRUNK}\r\ns=-\r\nc=IN IP4 {TRUNK}\r\nt=0 0\r\nm=audio 40000 RTP/AVP 8\r\n"
 
 

@@ -138,6 +138,9 @@ def test_the_book_is_bounded_and_forgets_what_is_closed_first() -> None:
     assert len(book.entries) == KEPT
     assert book.get(ids[5]) is None
     assert book.get(ids[0]) is not None
+    for _ in range(50):
+        book.receive(FIRST.model_copy(update={"dispatch_id": new_id()}), NOW)
+    assert len(book.entries) == KEPT + 50, "what is open is never turned over"
 
 
 def test_what_is_turned_over_is_still_known_until_it_expires() -> None:
