@@ -20,7 +20,7 @@ from tests.postgres_server import PASSWORD, PostgresServer
 from tests.records_databases import PostgresDatabase, SqliteFile
 from tests.records_outages import small_disk
 
-pytestmark = pytest.mark.soak
+pytestmark = pytest.mark.quiet
 """Each of them takes the better part of a minute."""
 
 QUEUE = "ring_s = 30\nrest_s = 1\nwrap_up_s = 0"

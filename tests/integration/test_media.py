@@ -278,6 +278,7 @@ def test_a_third_party_is_not_heard(shared: Settings) -> None:
     with_call(shared, test)
 
 
+@pytest.mark.quiet
 def test_a_trunk_may_send_from_another_of_its_addresses_after_two_seconds(shared: Settings) -> None:
     async def run() -> None:
         async with media(shared, keep_workers=True) as m:

@@ -15,7 +15,7 @@ from tests.integration.test_media import find, read_stereo
 from tests.integration.test_media_survival import PAUSE_S, longest_gap
 from tests.media_kit import FarEnd, Media, media, new_settings, noise
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems")
+pytestmark = [pytest.mark.quiet, pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems")]
 
 
 @contextmanager

@@ -43,7 +43,7 @@ from tests.integration.test_media import find, read_stereo
 from tests.media_kit import FRAME_S, FarEnd, Media, Packet, media, new_settings, noise
 from tests.media_process import Settings
 
-pytestmark = pytest.mark.soak
+pytestmark = pytest.mark.quiet
 """They measure gaps of a tenth of a second, which a machine busy with other tests stretches."""
 
 BACK_S = 1.0

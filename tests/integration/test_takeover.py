@@ -21,6 +21,9 @@ from tests.interop.calls import SEAT, bridged, carrier, pick_up
 from tests.interop.centres import ended, kinds, log_of, row, running, seat_state, siaga, until
 from tests.interop.uac import Dialog, Message, Ua, new_branch
 
+pytestmark = pytest.mark.quiet
+
+
 QUEUE = "ring_s = 60\nrest_s = 1\nwrap_up_s = 0\nwiden_s = 300\noverflow_s = 600"
 SEATS = {"101": "Meja 1", "102": "Meja 2", "103": "Meja 3"}
 VOICES = count(1)
