@@ -11,6 +11,12 @@ _HINTS = (
     (r"certificate verify failed", "the broker's certificate is not signed by the authority in [mqtt] ca"),
     (r"CERTIFICATE_REQUIRED", "the broker asks for a client certificate: set [mqtt] certificate and key"),
     (r"ALERT_UNKNOWN_CA|ALERT_BAD_CERTIFICATE|ALERT_CERTIFICATE", "the broker does not accept our [mqtt] certificate"),
+    # With TLS 1.3 (RFC 8446 section 2) the client is done before its certificate is judged: the broker's alert can be
+    # overtaken by the end of its connection, and then nothing says why.
+    (
+        r"EOF occurred in violation of protocol|UNEXPECTED_EOF",
+        "the broker ended the connection during TLS: its log says why, often it does not accept our [mqtt] certificate",
+    ),
     (
         r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE",
         "no TLS is spoken at {where}: is this the port of a mqtt:// broker?",

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -283,9 +284,10 @@ def test_a_broker_that_asks_for_client_certificates_lets_in_whom_its_authority_s
         await at.broker.start()
         try:
             ca = at.authority.certificate
-            assert "asks for a client certificate" in await outcome(at.url, ca=ca)
-            stranger = at.other.pair("stranger")
-            assert "does not accept our [mqtt] certificate" in await outcome(at.url, ca=ca, pair=stranger)
+            # The alert of a broker can be overtaken by the end of its connection: then the words name the same setting.
+            refused = r"not accept our \[mqtt\] certificate"
+            assert re.search(f"asks for a client certificate|{refused}", await outcome(at.url, ca=ca))
+            assert re.search(refused, await outcome(at.url, ca=ca, pair=at.other.pair("stranger")))
             assert await outcome(at.url, ca=ca, pair=at.authority.pair("centre")) == "connected"
         finally:
             await at.broker.stop()
