@@ -162,7 +162,9 @@ class Custody:
         return True
 
     def _recording_gone(self, id: str) -> tuple[Change, ...]:
-        return Event(self._utc(), "call", id, id, "recording_erased"), Update("call", id, {"recording": None})
+        return Event(self._utc(), "call", id, id, "recording_erased"), Update(
+            "call", id, {"recording": None, "recording_sha256": None}
+        )
 
     def _note(self, erased: Erased, reason: str, by: str) -> None:
         """That it was done, by whom and why; not for whom."""

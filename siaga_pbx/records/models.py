@@ -47,6 +47,8 @@ class CallRow(SQLModel, table=True):
     rtp_lost: int | None = Field(default=None, sa_type=_WHOLE)
     rtp_jitter_ms: float | None = None
     node: str | None = None
+    rtp_mos: float | None = None
+    recording_sha256: str | None = None
 
 
 class EventRow(SQLModel, table=True):

@@ -72,6 +72,8 @@ class CallRecord(BaseModel):
     rtp_lost: int | None
     rtp_jitter_ms: float | None
     node: str | None
+    rtp_mos: float | None = Field(description="how well the caller was heard, 1 to 4.5 (ITU-T G.107)")
+    recording_sha256: str | None = Field(description="of the audio file, once it is complete")
 
 
 class EventRecord(BaseModel):
