@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from siaga_pbx.audiolog import OF_NO_CALL, AudioLog
 from siaga_pbx.call import events as told
 from siaga_pbx.call.features import KeySource, info_key
 from siaga_pbx.config import Config
@@ -31,8 +32,6 @@ log = structlog.get_logger(__name__)
 TIMED_OUT = 'Q.850;cause=102;text="Recovery on timer expiry"'
 NO_AUDIO_MS = 60_000.0
 """A leg that was never silent for as long clears the alarm of one that was."""
-_OF_NO_CALL = (Role.FEATURE, Role.CALLBACK, Role.DISPATCH)
-"""Legs that belong to no 112 call: their audio is nobody's record."""
 _TRUNK_ALARMS = ("trunk_down_", "no_route_", "no_common_codec_", "no_audio_")
 
 
@@ -46,6 +45,7 @@ class Hub:
         self.trunks_up: dict[str, bool] = {}
         self._tools, self._switch, self._lines, self._store = tools, switch, lines, store
         self._voice = voice
+        self._audio = audio = AudioLog(tools)
         self._sip: dict[type, Callable[[Any], None]] = {
             sip.IncomingCall: self._incoming,
             sip.Registered: self._registered,
@@ -62,11 +62,13 @@ class Hub:
             media.Played: self._played,
             media.PromptMissing: self._prompt_missing,
             media.Silent: self._silent,
+            media.Unheard: audio.unheard,
+            media.HeardAgain: audio.heard_again,
             media.Closed: self._closed,
-            media.Recorded: self._recorded,
+            media.Recorded: audio.recorded,
             media.RecordBegan: lambda _: None,
-            media.RecordFailed: self._record_failed,
-            media.RecordGap: self._record_gap,
+            media.RecordFailed: audio.record_failed,
+            media.RecordGap: audio.record_gap,
             client.MediaDown: self._media_down,
             client.MediaUp: self._media_up,
             client.PortsExhausted: self._ports_exhausted,
@@ -115,7 +117,7 @@ class Hub:
         leg = self._tools.legs.get(event.leg)
         if leg is None:
             return
-        if not leg.doubted and leg.role not in _OF_NO_CALL:
+        if not leg.doubted and leg.role not in OF_NO_CALL:
             self._tools.log.step(leg.call, "session_missed", {"leg": leg.role.value, "status": event.status})
         leg.doubted = True
 
@@ -268,36 +270,9 @@ class Hub:
         leg = self._tools.legs.counted(event.leg)
         if leg is None:
             return
-        stats = event.stats
-        self._tools.metrics.rtp_lost_packets.inc(max(0, stats.lost))
-        if leg.bridged and stats.received == 0 < stats.sent:
-            self._tools.metrics.rtp_one_way_calls.inc()
-        if stats.received and stats.longest_gap_ms < NO_AUDIO_MS:
+        if event.stats.received and event.stats.longest_gap_ms < NO_AUDIO_MS:
             self._tools.alarms.set(_no_audio(leg), False)
-        if leg.role in _OF_NO_CALL:
-            return
-        counts = {"received": stats.received, "sent": stats.sent, "lost": stats.lost, "rejected": stats.rejected}
-        times = {"jitter_ms": round(stats.jitter_ms, 3), "longest_gap_ms": round(stats.longest_gap_ms, 1)}
-        columns: dict[str, object] = {}
-        if leg.role in (Role.CALLER, Role.TEST):
-            columns = {"rtp_lost": stats.lost, "rtp_jitter_ms": round(stats.jitter_ms, 3)}
-        self._tools.log.step(leg.call, "quality", {"leg": leg.role.value, **counts, **times}, columns)
-
-    def _recorded(self, event: media.Recorded) -> None:
-        data = {"seconds": round(event.seconds, 3), "sha256": event.sha256, "lost_ms": event.lost_ms}
-        self._tools.log.step(event.call, "recorded", data)
-        if not event.lost_ms:
-            self._tools.alarms.set("recording_failed", False)
-
-    def _record_failed(self, event: media.RecordFailed) -> None:
-        self._tools.log.step(event.call, "record_failed", {"reason": event.reason})
-        self._tools.alarms.set("recording_failed", True, f"a call is not recorded: {event.reason}")
-
-    def _record_gap(self, event: media.RecordGap) -> None:
-        """That much of the recording is silence: from where, how long, why."""
-        gap = {"start_s": round(event.start_s, 3), "seconds": round(event.seconds, 3), "reason": event.reason}
-        self._tools.log.step(event.call, "recording_gap", gap)
-        self._tools.alarms.set("recording_failed", True, f"a recording has a gap: {event.reason}")
+        self._audio.closed(leg, event.stats)
 
     def _prompt_missing(self, event: media.PromptMissing) -> None:
         self._tools.alarms.set(f"prompt_missing_{event.name}", True, event.reason)
@@ -325,7 +300,7 @@ class Hub:
 
     def _note_media(self, legs: tuple[str, ...], kind: str) -> None:
         for leg in (self._tools.legs.get(leg_id) for leg_id in legs):
-            if leg is not None and leg.role not in _OF_NO_CALL:
+            if leg is not None and leg.role not in OF_NO_CALL:
                 self._tools.log.step(leg.call, kind, {"leg": leg.role.value})
 
     def _ports_exhausted(self, event: client.PortsExhausted) -> None:

@@ -195,6 +195,7 @@ class LegBook:
                 accept=accept,
                 strict=strict,
                 sending=far.direction.sends,
+                receiving=far.direction.receives,
             ),
         )
 

@@ -52,6 +52,8 @@ class Remote:
     strict: bool = False
     sending: bool = True
     """False while the far side holds us (SDP sendonly or inactive, or the address 0.0.0.0): nothing is sent to it."""
+    receiving: bool = True
+    """False while the far side is to send nothing (SDP recvonly or inactive)."""
 
     def same_source(self, other: "Remote") -> bool:
         """Whether `other` has the same rule, so that the source found for this one stands."""

@@ -1,9 +1,11 @@
 """A leg in the worker: what its far side sends is checked, counted, recorded and passed on to who hears it."""
 
+import math
 from collections.abc import Callable
 from time import monotonic
 
 from siaga_pbx.media.dtmf import KeyReader
+from siaga_pbx.media.hearing import Hearing
 from siaga_pbx.media.ports import PortPair
 from siaga_pbx.media.protocol import (
     OFFERED_EVENT,
@@ -45,6 +47,7 @@ class Leg:
         "_tell",
         "call",
         "hearer",
+        "hearing",
         "keys_pressed",
         "malformed",
         "name",
@@ -82,6 +85,7 @@ class Leg:
         self.said: Track | None = None
         self.relay_events = True
         self.rejected = self.malformed = self.keys_pressed = 0
+        self.hearing = Hearing(name)
         self._expected_at = now
         self._tell = tell
         self._recvfrom = pair.rtp.recvfrom
@@ -106,6 +110,7 @@ class Leg:
         if not keep:
             self._source = source
             self._expected_at = now
+        self._expect(remote.sending and remote.receiving, now)
         self.sender.aim(self._gate.target if self._source is None else self._gate.target_for(self._source))
         payload_type = remote.codec if remote.payload_type is None else remote.payload_type
         self.sender.agree(remote.codec, payload_type, remote.telephone_event)
@@ -153,6 +158,7 @@ class Leg:
 
     def send_report(self, now: float, wall: float) -> None:
         """RTCP to the port above the far side's."""
+        self.receiver.adapt()
         target = self.sender.target
         if target is None or not (self.sender.sent or self.receiver.epoch):
             return
@@ -188,9 +194,12 @@ class Leg:
             peer.part()
 
     def watch(self, now: float) -> None:
-        """Called now and then: a silent far side is told of."""
+        """Called each second: a silent far side is told of."""
         if self._gate is None:
             return
+        other_at = self.peer.receiver.last_at if self.peer is not None else None
+        if (news := self.hearing.look(self.receiver.last_at, other_at, now)) is not None:
+            self._tell(news)
         since = self.heard_at
         if since != self._silent_since:
             self._silent_since, self._silent_told = since, 0
@@ -206,6 +215,7 @@ class Leg:
             lost=receiver.lost,
             duplicate=receiver.duplicate,
             reordered=receiver.reordered,
+            late=receiver.late,
             jitter_ms=round(receiver.jitter / 8, 3),
             longest_gap_ms=round(receiver.longest_gap * 1000, 1),
             rejected=self.rejected,
@@ -213,7 +223,14 @@ class Leg:
             events=self.keys_pressed,
             remote_lost=heard.lost if heard is not None else None,
             remote_jitter_ms=heard.jitter_ms if heard is not None else None,
+            round_trip_ms=heard.round_trip_ms if heard is not None else None,
         )
+
+    def _expect(self, expected: bool, now: float) -> None:
+        """A hold begins, or ends: what does not come meanwhile is no gap."""
+        if expected is not self.hearing.expected:
+            self.receiver.expected_from = now if expected else math.inf
+        self.hearing.expect(expected, now)
 
     def _admit(self, source: Source, packet: bytes, now: float) -> bool:
         """Whether a source we do not know is the far side's: only with a packet of the agreed kind, and only once."""

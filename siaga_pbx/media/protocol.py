@@ -50,6 +50,7 @@ __all__ = [
     "Echo",
     "Event",
     "FirstPacket",
+    "HeardAgain",
     "Hello",
     "Leave",
     "LegEvent",
@@ -76,9 +77,10 @@ __all__ = [
     "State",
     "StopRecord",
     "Unbridge",
+    "Unheard",
 ]
 
-VERSION = 2
+VERSION = 3
 """Raised whenever an old peer would misunderstand a new one; a worker of another version is ended and replaced."""
 
 
@@ -191,6 +193,28 @@ class Silent:
     type: Literal["silent"] = "silent"
 
 
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """Nothing comes from the leg's far side, though it should: neither holds the other. Told within 3 s, and again only
+    when it turns out to be one way."""
+
+    leg: str
+    seconds: float
+    one_way: bool
+    """Its bridge's other side is heard, so one of the two hears nothing."""
+    type: Literal["unheard"] = "unheard"
+
+
+@dataclass(frozen=True, slots=True)
+class HeardAgain:
+    """The end of `Unheard`."""
+
+    leg: str
+    seconds: float
+    """How long nothing came, to a second."""
+    type: Literal["heard_again"] = "heard_again"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegStats:
     """A leg's account. Loss and jitter as RFC 3550 A.3 and A.8 count them; times in milliseconds."""
@@ -201,9 +225,11 @@ class LegStats:
     """Packets of the far side that never came."""
     duplicate: int = 0
     reordered: int = 0
+    late: int = 0
+    """Packets that came so much later than others that a phone has no use for them (see `rtp.LATE`)."""
     jitter_ms: float = 0.0
     longest_gap_ms: float = 0.0
-    """The longest time between two packets from the far side."""
+    """The longest time between two packets from the far side, but for holds."""
     rejected: int = 0
     """Packets dropped because they came from somewhere else."""
     malformed: int = 0
@@ -212,6 +238,8 @@ class LegStats:
     remote_lost: int | None = None
     """What the far side says it missed of ours (RTCP); None if it never said."""
     remote_jitter_ms: float | None = None
+    round_trip_ms: float | None = None
+    """To the far side and back (RFC 3550 6.4.1), as its last report tells; None if none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +311,6 @@ class Pong:
     type: Literal["pong"] = "pong"
 
 
-LegEvent: TypeAlias = OpenFailed | FirstPacket | Dtmf | Played | PromptMissing | Silent | Closed
+LegEvent: TypeAlias = OpenFailed | FirstPacket | Dtmf | Played | PromptMissing | Silent | Unheard | HeardAgain | Closed
 CallEvent: TypeAlias = RecordBegan | Recorded | RecordFailed | RecordGap
 Event: TypeAlias = LegEvent | CallEvent | Hello | State | Bound | BindFailed | Pong

@@ -22,12 +22,14 @@ class Heard:
 
     lost: int
     jitter_ms: float
+    round_trip_ms: float | None = None
+    """RFC 3550 6.4.1; None if it answers none of our reports."""
 
 
 class Reporter:
     """One leg's reports, made and read."""
 
-    __slots__ = ("_clock_of_theirs", "_cname", "_expected", "_lost", "_theirs_at", "heard")
+    __slots__ = ("_clock_of_theirs", "_cname", "_expected", "_lost", "_ours", "_ours_at", "_theirs_at", "heard")
 
     def __init__(self, cname: str) -> None:
         """`cname` names us to the far side (RFC 3550 6.5.1); it must not tell anything about the call."""
@@ -36,6 +38,7 @@ class Reporter:
         self._expected = self._lost = 0
         self._clock_of_theirs = 0
         self._theirs_at = 0.0
+        self._ours, self._ours_at = 0, 0.0
 
     def report(self, sender: Sender, receiver: Receiver, now: float, wall: float) -> bytes:
         """A compound packet of the present state; `wall` is seconds since 1970."""
@@ -43,6 +46,7 @@ class Reporter:
         count = 1 if blocks else 0
         if sender.sent:
             ntp = round((wall + _NTP_EPOCH) * (1 << 32))
+            self._ours, self._ours_at = ntp >> 16 & 0xFFFFFFFF, now
             stamp = (sender.timestamp + round((now - sender.last_at) * 8000)) & 0xFFFFFFFF
             info = _SENDER_INFO.pack(
                 sender.ssrc, ntp >> 32 & 0xFFFFFFFF, ntp & 0xFFFFFFFF, stamp, sender.sent & 0xFFFFFFFF,
@@ -62,9 +66,9 @@ class Reporter:
                     _, seconds, fraction, _, _, _ = _SENDER_INFO.unpack_from(content)
                     self._clock_of_theirs = (seconds << 16 | fraction >> 16) & 0xFFFFFFFF
                     self._theirs_at = now
-                    self._read_blocks(content[24:], count, ssrc)
+                    self._read_blocks(content[24:], count, ssrc, now)
                 elif kind == RECEIVER_REPORT:
-                    self._read_blocks(content[4:], count, ssrc)
+                    self._read_blocks(content[4:], count, ssrc, now)
         except (struct.error, ValueError):
             return False
         return True
@@ -79,12 +83,19 @@ class Reporter:
             round(receiver.jitter) & 0xFFFFFFFF, self._clock_of_theirs, since,
         )  # fmt: skip
 
-    def _read_blocks(self, content: bytes, count: int, ssrc: int) -> None:
+    def _read_blocks(self, content: bytes, count: int, ssrc: int, now: float) -> None:
         for start in range(0, 24 * count, 24):
-            about, losses, _, jitter, _, _ = _BLOCK.unpack_from(content, start)
+            about, losses, _, jitter, last, held = _BLOCK.unpack_from(content, start)
             if about == ssrc:
                 lost = losses & 0xFFFFFF
-                self.heard = Heard(lost - (1 << 24) if lost & 0x800000 else lost, jitter / 8)
+                lost -= 1 << 24 if lost & 0x800000 else 0
+                self.heard = Heard(lost, jitter / 8, self._round_trip_ms(last, held, now))
+
+    def _round_trip_ms(self, last: int, held: int, now: float) -> float | None:
+        """From the report of ours that came last to the far side, and how long it kept it (in 1/65536 s)."""
+        if not self._ours or last != self._ours:
+            return None if self.heard is None else self.heard.round_trip_ms
+        return max(0.0, (now - self._ours_at - held / 65536) * 1000)
 
 
 def _packet(kind: int, count: int, content: bytes) -> bytes:

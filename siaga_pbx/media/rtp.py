@@ -18,6 +18,8 @@ MAX_DISORDER = 100
 """Packets later than this belong to no stream of ours (RFC 3550 A.1)."""
 MAX_LEAP = 16000
 """A timestamp that departs from the clock by more than this (2 s) at one packet has been set anew by the sender."""
+LATE = 480
+"""Samples (60 ms) after which a packet is of no use to a phone: what the buffers of usual ones hold."""
 _WINDOW = (1 << (MAX_DISORDER + 1)) - 1
 
 
@@ -44,14 +46,18 @@ class Receiver:
         "_bad",
         "_base",
         "_cycles",
+        "_deadline",
+        "_least",
         "_lost_before",
         "_seen",
         "_transit",
         "duplicate",
         "epoch",
+        "expected_from",
         "highest",
         "jitter",
         "last_at",
+        "late",
         "longest_gap",
         "received",
         "reordered",
@@ -70,6 +76,10 @@ class Receiver:
         """In samples (RFC 3550 A.8)."""
         self.last_at = 0.0
         self.longest_gap = 0.0
+        self.expected_from = 0.0
+        """Since when packets are expected; infinite while the leg is held. What is before is no gap."""
+        self.late = 0
+        self._least = self._deadline = math.inf
         self._base = self._cycles = self._seen = self._lost_before = 0
         self._bad = -1
         self._transit = math.nan
@@ -88,9 +98,8 @@ class Receiver:
             self._seen = (self._seen << ahead | 1) & _WINDOW
         elif not self._late(SEQUENCES - ahead if ahead else 0, sequence, ssrc, now):
             return False
-        gap = now - self.last_at
-        if gap > self.longest_gap:
-            self.longest_gap = gap
+        if now - self.last_at > self.longest_gap:
+            self.longest_gap = max(self.longest_gap, now - max(self.last_at, self.expected_from))
         self.last_at = now
         self.unique += 1
         if timed:
@@ -99,9 +108,22 @@ class Receiver:
             self._transit = transit
             if variation < MAX_LEAP:
                 self.jitter += (variation - self.jitter) * 0.0625
-            elif variation < TIMESTAMPS - MAX_LEAP:  # else the 32 bits have gone round, or it is the first (nan)
-                self.epoch += 1
+                if transit > self._deadline:
+                    self.late += 1
+                elif transit < self._least:
+                    self._least = transit
+                    self._deadline = min(self._deadline, transit + LATE)
+            else:
+                self._least = self._deadline = math.inf
+                if variation < TIMESTAMPS - MAX_LEAP:  # else the 32 bits have gone round, or it is the first (nan)
+                    self.epoch += 1
         return True
+
+    def adapt(self) -> None:
+        """Called every few seconds: what is late is told by the earliest packet of the last few, as the far side's
+        clock is not ours and ways change."""
+        self._deadline = self._least + LATE
+        self._least = math.inf
 
     @property
     def extended(self) -> int:

@@ -23,6 +23,10 @@ def watched(pair: PortPair, events: list[LegEvent]) -> Leg:
     )
 
 
+def silences(events: list[LegEvent]) -> list[LegEvent]:
+    return [event for event in events if isinstance(event, Silent)]
+
+
 def test_a_silent_far_side_is_told_of_every_minute(pair: PortPair) -> None:
     events: list[LegEvent] = []
     leg = watched(pair, events)
@@ -31,11 +35,11 @@ def test_a_silent_far_side_is_told_of_every_minute(pair: PortPair) -> None:
     leg.connect(Remote(host="127.0.0.1", port=4000), 2000.0)
     for second in range(150):
         leg.watch(2000.0 + second)
-    assert events == [Silent("leg", SILENT_S), Silent("leg", 2 * SILENT_S)]
+    assert silences(events) == [Silent("leg", SILENT_S), Silent("leg", 2 * SILENT_S)]
     leg.receiver.take(1, 160, 7, 2150.0, True)
     for second in range(150, 215):
         leg.watch(2000.0 + second)
-    assert events[2:] == [Silent("leg", SILENT_S)]
+    assert silences(events)[2:] == [Silent("leg", SILENT_S)]
     pair.close()
 
 
@@ -45,8 +49,8 @@ def test_a_re_offer_does_not_start_the_minute_anew(pair: PortPair) -> None:
     leg.connect(Remote(host="127.0.0.1", port=4000), 0.0)
     leg.connect(Remote(host="127.0.0.1", port=4000, sending=False), 30.0)
     leg.watch(60.0)
-    assert events == [Silent("leg", 60.0)]
+    assert silences(events) == [Silent("leg", 60.0)]
     leg.connect(Remote(host="127.0.0.1", port=4002), 70.0)  # this one moves the far side, and does
     leg.watch(120.0)
-    assert len(events) == 1
+    assert len(silences(events)) == 1
     pair.close()
