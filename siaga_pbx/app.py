@@ -47,7 +47,6 @@ GC_THRESHOLD = 20_000
 """Objects between two collections of the youngest: some tens of calls, whose messages are free of circles anyway."""
 SHIFT_S = 12 * 3600.0
 """A seat that paused within this time is paused still after a restart; earlier, its person has gone home."""
-CHECK_PEERS_S = 30.0
 AUDIT_S = 5.0
 CLOCK_CHECK_S = 60.0
 WITNESS_S = 60.0
@@ -59,7 +58,7 @@ FIRST_RETENTION_S = 600.0
 
 _BOUND_AT_START = ("media", "records", "http")
 """Sections that a reload leaves as they were: what they name is bound, opened or spawned at the start."""
-_SIP_AT_START = ("listen", "certificate", "key", "ca", "origins", "resolver")
+_SIP_AT_START = ("listen", "certificate", "key", "ca", "origins", "resolver", "keep_alive_s")
 """The same of [sip]. The files may hold something new: a renewed certificate is taken."""
 
 
@@ -103,7 +102,7 @@ class Daemon:
         await self._start_http(config)
         self._every(AUDIT_S, parts.hub.audit)
         self._every(AUDIT_S, parts.takeover.look_over)
-        self._every(CHECK_PEERS_S, parts.hub.check_peers)
+        self._every(config.sip.keep_alive_s, parts.hub.check_peers)
         self._every(CLOCK_CHECK_S, self._check_clock)
         self._spawn(parts.metrics.measure_loop_lag(parts.clock.now))
         self._spawn(self._purge())

@@ -167,6 +167,9 @@ class Sip(Section):
     resolver: Annotated[tuple[str, int] | None, BeforeValidator(_name_server)] = Field(
         None, description="ADDRESS or ADDRESS:PORT of a name server"
     )
+    keep_alive_s: float = Field(
+        25.0, ge=1, le=3600, description="seconds, 1 to 3600, fewer than a NAT remembers a silent phone"
+    )
 
 
 class Mark(Section):

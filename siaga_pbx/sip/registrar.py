@@ -18,7 +18,9 @@ from siaga_pbx.sip.ways import is_direct, way_back, way_to
 
 SHORTEST_S = 60
 LONGEST_UDP_S = 120
-"""A NAT forgets a UDP flow that is silent; a phone that is gone must be noticed."""
+"""A phone that is gone must be noticed."""
+LONGEST_NAT_S = 60
+"""A NAT that was restarted, or forgot a silent phone, leads to it again from its next REGISTER on."""
 LONGEST_TCP_S = 300
 """A connection that breaks is noticed at once."""
 
@@ -139,14 +141,15 @@ class Registrar:
         if wanted == 0:
             self._bindings.remove(seat, contact.uri, Gone.REMOVED)
             return
-        longest = LONGEST_TCP_S if reliable(flow) else LONGEST_UDP_S
+        direct = is_direct(request, flow)
+        longest = LONGEST_TCP_S if reliable(flow) else LONGEST_UDP_S if direct else LONGEST_NAT_S
         # A wish under a minute is granted a minute: a 423 would only cost the phone another round.
         granted = longest if wanted is None else max(SHORTEST_S, min(wanted, longest))
         binding = Binding(
             seat,
             contact.uri,
             flow,
-            is_direct(request, flow),
+            direct,
             now + granted,
             request.call_id,
             request.cseq.number,

@@ -43,16 +43,20 @@ def seat(
     said: NDArray[np.int16],
     rtp: int,
     ca: Path,
+    host: str = "127.0.0.1",
+    through: tuple[str, ...] = (),
+    expires: int = 60,
 ) -> Iterator["Baresip"]:
     """A running baresip that registers, answers by itself, says `said` and keeps what it hears.
 
-    Over TLS it wants a certificate that `ca` vouches for.
+    Over TLS it wants a certificate that `ca` vouches for. It is at `host`, started by the command `through`, and asks
+    for a registration of `expires` seconds.
     """
     folder.mkdir()
     write_wave(folder / "voice.wav", said)
     (folder / "config").write_text(
         _CONFIG.format(
-            host="127.0.0.1",
+            host=host,
             port=0,
             ca=ca,
             voice=folder / "voice.wav",
@@ -64,12 +68,12 @@ def seat(
     )
     (folder / "accounts").write_text(
         f"<sip:{name}@{server[0]}:{server[1]};transport={transport}>"
-        f";auth_user={name};auth_pass={password};answermode=auto;regint=60;audio_codecs=PCMA/8000/1\n"
+        f";auth_user={name};auth_pass={password};answermode=auto;regint={expires};audio_codecs=PCMA/8000/1\n"
     )
     log = folder / "baresip.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            ["baresip", "-4", "-v", "-s", "-f", str(folder)],
+            [*through, "baresip", "-4", "-v", "-s", "-f", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,
