@@ -114,7 +114,7 @@ class Receiver:
                     self._least = transit
                     self._deadline = min(self._deadline, transit + LATE)
             else:
-                self._least = self._deadline = math.inf
+                self._least, self._deadline = transit, transit + LATE
                 if variation < TIMESTAMPS - MAX_LEAP:  # else the 32 bits have gone round, or it is the first (nan)
                     self.epoch += 1
         return True

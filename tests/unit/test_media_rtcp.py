@@ -63,6 +63,21 @@ def test_two_reporters_understand_each_other() -> None:
     assert since == pytest.approx(65536)  # a second after their report came
 
 
+def test_the_round_trip_is_what_their_report_leaves_of_it() -> None:
+    """RFC 3550 6.4.1: 120 ms there, kept for 4 s, 60 ms back; a report that answers an older one of ours is passed
+    over."""
+    we, they = Reporter("we"), Reporter("they")
+    first = we.report(sender(5), Receiver(), 100.0, 1_700_000_000.0)
+    assert they.read(first, 0, 500.12)
+    answer = they.report(sender(5), _heard_from(0x01010101), 504.12, 0.0)
+    assert we.read(answer, 0x01010101, 104.18)
+    assert we.heard is not None
+    assert we.heard.round_trip_ms == pytest.approx(180, abs=0.1)
+    we.report(sender(5), Receiver(), 105.0, 1_700_000_005.0)
+    assert we.read(answer, 0x01010101, 109.0)
+    assert we.heard.round_trip_ms == pytest.approx(180, abs=0.1)
+
+
 def test_reports_about_others_are_not_ours() -> None:
     reporter = Reporter("we")
     assert reporter.read(Reporter("they").report(sender(5), _heard_from(99), 1.0, 0.0), 100, 1.0)

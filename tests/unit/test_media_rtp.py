@@ -75,6 +75,43 @@ def test_a_new_ssrc_is_a_new_epoch_and_keeps_the_old_loss() -> None:
     assert receiver.lost == 2
 
 
+def test_packets_that_a_phone_has_no_use_for_are_late() -> None:
+    receiver = Receiver()
+    delays = [0.0, 0.059, 0.061, 0.0, 0.2, 0.04]
+    for sequence, delay in enumerate(delays, 1):
+        take(receiver, sequence, sequence * 0.02 + 1 + delay)
+    assert (receiver.late, receiver.lost) == (2, 0)
+
+
+def test_after_a_while_a_longer_way_is_the_usual_one() -> None:
+    receiver = Receiver()
+    for sequence in range(1, 1001):
+        if sequence % 250 == 0:
+            receiver.adapt()
+        take(receiver, sequence, sequence * 0.02 + (0.1 if sequence > 400 else 0.0))
+    assert receiver.late == 349, "from the 401st to the 750th, when five seconds had none that was on time"
+
+
+def test_drift_of_200_parts_in_a_million_is_never_late() -> None:
+    receiver = Receiver()
+    for sequence in range(1, 50 * 1200):
+        if sequence % 250 == 0:
+            receiver.adapt()
+        take(receiver, sequence, sequence * 0.02 * 1.0002)
+    assert receiver.late == 0
+
+
+def test_a_hold_is_no_gap() -> None:
+    receiver = Receiver()
+    take(receiver, 1, 10.0)
+    receiver.expected_from = float("inf")  # held
+    take(receiver, 2, 30.0)  # the last of it, or what a phone says on hold
+    receiver.expected_from = 60.0  # taken back
+    take(receiver, 3, 60.1)
+    take(receiver, 4, 60.3)
+    assert receiver.longest_gap == pytest.approx(0.2)
+
+
 def test_two_packets_in_a_row_from_elsewhere_are_a_new_stream() -> None:
     receiver = Receiver()
     take(receiver, 100)
