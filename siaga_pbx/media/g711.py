@@ -79,14 +79,16 @@ def _a_law_codes() -> bytes:
     magnitudes = np.arange(1 << 15) >> 4
     segment = np.maximum(np.frexp(magnitudes)[1] - 4, 0)
     steps = magnitudes >> np.maximum(segment - 1, 0)
-    return ((segment << 4 | steps & 15) ^ 0xD5).astype(np.uint8).tobytes()
+    codes: bytes = ((segment << 4 | steps & 15) ^ 0xD5).astype(np.uint8).tobytes()
+    return codes
 
 
 def _mu_law_codes() -> bytes:
     """The same of table 2a: with 33 of the 14-bit standard's units added, segments are powers of two."""
     magnitudes = np.minimum((np.arange(1 << 15) >> 2) + 33, 0x1FFF)
     segment = np.frexp(magnitudes)[1] - 6
-    return (0xFF ^ (segment << 4 | magnitudes >> (segment + 1) & 15)).astype(np.uint8).tobytes()
+    codes: bytes = (0xFF ^ (segment << 4 | magnitudes >> (segment + 1) & 15)).astype(np.uint8).tobytes()
+    return codes
 
 
 def _by_sample(positive: bytes) -> NDArray[np.uint8]:
