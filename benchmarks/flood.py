@@ -123,12 +123,6 @@ class Behind(Generator):
         self.trunk, _ = await loop.create_datagram_endpoint(lambda: Socket(self.at_trunk), (TRUNK, 0))
         self.phones, _ = await loop.create_datagram_endpoint(lambda: Socket(self.at_phones), (NAT, 0))
 
-    async def register_all(self, seats: list[str]) -> None:
-        """One after the other, as a person would switch them on."""
-        for count, seat in enumerate(seats, start=self.registered + 1):
-            self.register(seat)
-            assert await until(lambda count=count: self.registered >= count), f"seat {seat} is not registered"  # type: ignore[misc]
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
