@@ -1,12 +1,19 @@
 """What recording costs: CPU of a call's worth of writes, for the caller and the writer thread, and commit latency.
 
-Run: python benchmarks/records.py [--calls 2000] [--rate 50] [--folder DIR]
+Run: python -m benchmarks.records [--calls 2000] [--rate 50] [--folder DIR]
 A call's worth is one insert, four updates and twelve events in seven batches; its end adds the row's digest.
+
+     python -m benchmarks.records --events 1000000 [--database URL] [--folder DIR]
+What proving a record of that many events costs: CPU, time and peak memory of `verify-records`, of SQLite's own check,
+of a backup. The record is made first, by the store, as calls would make it, unless URL has it (default: a new file).
 """
 
 import argparse
+import os
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -14,11 +21,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from siaga_pbx.records.changes import Change, Event, Insert, Update
+from siaga_pbx.records.database import sqlite_file
 from siaga_pbx.records.hooks import Hooks
 from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.store import Store
 from siaga_pbx.records.times import utc_now
 from siaga_pbx.records.verify import verify
+
+_CHECK = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('PRAGMA quick_check(1)'))"
+_BACK_UP = """
+import pathlib, sys
+from siaga_pbx.records.backup import back_up
+back_up(sys.argv[1], pathlib.Path(sys.argv[2]))
+"""
 
 # When, in seconds after its arrival, an answered call writes its seven batches.
 _STEPS = (0.0, 0.01, 0.02, 0.1, 1.0, 1.1, 2.5)
@@ -86,6 +101,38 @@ class Bench:
         return found
 
 
+def prove(url: str, events: int) -> None:
+    """Makes a record of at least that many events, unless it is there, and shows what each proof of it costs."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(url, journal=Path(folder) / "pending")
+        started, spent = time.perf_counter(), cpu()
+        store.open()
+        while store.head.seq < events:
+            for _ in range(500):
+                for batch in batches_of_a_call():
+                    store.write(batch)
+            assert store.flush(60)
+        print(f"{store.head.seq} events, made in {time.perf_counter() - started:.0f} s, {cpu() - spent:.0f} s of CPU")
+        store.close()
+        measure("verify-records", "-m", "siaga_pbx", "verify-records", "--database", url)
+        file = sqlite_file(url)
+        if file is not None:
+            print(f"the file has {file.stat().st_size / 1e6:.0f} MB")
+            measure("quick_check", "-c", _CHECK, str(file))
+            measure("a backup", "-c", _BACK_UP, url, f"{folder}/backup.db")
+
+
+def measure(name: str, *python: str) -> None:
+    """Runs Python so, and shows what it cost, all of its start included."""
+    sys.stdout.flush()
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *python])
+    _, status, usage = os.wait4(process.pid, 0)
+    wall, spent = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
+    assert os.waitstatus_to_exitcode(status) == 0
+    print(f"{name}: {spent:.1f} s of CPU, {wall:.1f} s in all, at most {usage.ru_maxrss / 1024:.0f} MiB")
+
+
 def cpu() -> float:
     """The CPU seconds of this process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -106,8 +153,13 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=None, help="where the database is made (default: a temporary one)"
     )
+    parser.add_argument("--events", type=int, default=0, help="prove a record of so many events instead")
+    parser.add_argument("--database", default="", help="the URL of the record that is proven")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        if options.events:
+            prove(options.database or f"sqlite:///{folder}/siaga.db", options.events)
+            return
         bench = Bench(Path(folder))
         bench.load(50, 0)  # statements compiled, caches warm
         for name, calls, rate in [("flat out", options.calls, 0.0), ("paced", int(options.rate * 10), options.rate)]:

@@ -6,13 +6,14 @@ replaced as a whole by one that is consistent in itself. Against that, a head of
 """
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from sqlalchemy import Boolean, Connection, Integer, select, type_coerce
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Boolean, ColumnClause, Connection, column, inspect, select, table
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from siaga_pbx.records import closing
 from siaga_pbx.records.chain import GENESIS, Head, event_digest, event_hash, row_digest
@@ -21,6 +22,7 @@ from siaga_pbx.records.errors import StoreUnavailable
 from siaga_pbx.records.models import tables
 
 _MAX_PROBLEMS = 100  # after the first few, more of them tell nothing
+_TEXT = {str, type(None)}
 _STREAM = {"yield_per": 1000}  # rows at a time in memory
 
 
@@ -62,16 +64,39 @@ def examine(database: str, known: Iterable[Head] = ()) -> Finding:
     `known`: heads that the chain had at some time, as they were published; it must still have them. Raises
     StoreUnavailable if the database cannot be read.
     """
-    engine = reader_engine(database)
+    engine, heads = reader_engine(database), tuple(known)
     walk = _Walk()
     try:
         with engine.connect() as connection, connection.begin():
-            problems = list(islice(_problems(connection, walk, known), _MAX_PROBLEMS))
+            try:
+                problems = list(islice(_problems(connection, walk, heads), _MAX_PROBLEMS))
+            except OperationalError as error:
+                if "decode" not in str(error.orig):
+                    raise
+                walk = _Walk()
+                _take_bytes_for_what_is_no_text(connection)
+                problems = list(islice(_problems(connection, walk, heads), _MAX_PROBLEMS))
     except DBAPIError as error:
-        raise StoreUnavailable(str(error.orig)) from error
+        place = f" (after event {walk.seq})" if walk.seq else ""
+        raise StoreUnavailable(f"{error.orig}{place}") from error
     finally:
         engine.dispose()
     return Finding(problems, Head(walk.seq, walk.hash), walk.at, len(walk.erased))
+
+
+def _take_bytes_for_what_is_no_text(connection: Connection) -> None:
+    """SQLite holds any bytes as text, and its driver stops at those that are no UTF-8: they are to be told of instead.
+
+    Not always so, since the driver asks us about each cell then: a third more time.
+    """
+
+    def decoded(data: bytes) -> str | bytes:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return data
+
+    cast("sqlite3.Connection", connection.connection.driver_connection).text_factory = decoded
 
 
 class _Event(NamedTuple):
@@ -91,7 +116,7 @@ class _Event(NamedTuple):
 
     def is_text(self) -> bool:
         """Whether every column has its kind: SQLite would hold anything."""
-        return isinstance(self.seq, int) and all(value is None or isinstance(value, str) for value in self[1:])
+        return type(self.seq) is int and set(map(type, self[1:])) <= _TEXT
 
     @property
     def blank_of(self) -> str:
@@ -99,8 +124,8 @@ class _Event(NamedTuple):
         return self.call_id or (self.subject_id if self.subject == "dispatch" else self.id)
 
     def has_digest(self) -> bool:
-        """Whether the digest is that of the content."""
-        return self.is_text() and event_digest(str(self.salt), str(self.data)) == self.digest
+        """Whether the digest is that of the content, which is text."""
+        return event_digest(str(self.salt), str(self.data)) == self.digest
 
     def follows(self, previous: str) -> bool:
         """Whether the hash ties it to the event with the `previous` hash."""
@@ -121,6 +146,10 @@ class _Walk:
     blank: dict[str, _Event] = field(default_factory=dict)  # the first event without content of each call or subject
     erased: set[str] = field(default_factory=set)  # calls
 
+    def known(self, table: str) -> dict[str, str | None]:
+        """The digests of this table's closed rows, by their ids."""
+        return {id: digest for (name, id), digest in self.digests.items() if name == table}
+
 
 def _problems(connection: Connection, walk: _Walk, known: Iterable[Head]) -> Iterator[Problem]:
     event = tables()["event"]
@@ -132,15 +161,17 @@ def _problems(connection: Connection, walk: _Walk, known: Iterable[Head]) -> Ite
         yield from _check_known(connection, walk, head)
     for blank in walk.blank.values():
         yield Problem("event", blank.id, blank.seq, "its content is gone, and no erasure says so")
-    for table in closing.CLOSING_COLUMNS:
-        yield from _check_rows(connection, table, walk)
+    there = set(inspect(connection).get_table_names())
+    for name in closing.CLOSING_COLUMNS:
+        yield from _check_rows(connection, name, walk) if name in there else _removed(name, walk.known(name))
 
 
 def _check_event(walk: _Walk, event: _Event) -> Iterator[Problem]:
+    text = event.is_text()
     if event.seq != walk.seq + 1:
         gap = "the one" if event.seq == walk.seq + 2 else f"those from {walk.seq + 1}"
         yield Problem("event", str(event.id), event.seq, f"{gap} before it removed")
-    elif not event.is_text():
+    elif not text:
         yield Problem("event", str(event.id), event.seq, "changed: a column is not text")
     elif not event.follows(walk.hash):
         what = f"changed, inserted or moved: it does not follow from event {walk.seq}"
@@ -149,7 +180,7 @@ def _check_event(walk: _Walk, event: _Event) -> Iterator[Problem]:
         if event.kind in closing.LASTING:
             yield Problem("event", str(event.id), event.seq, "its content is gone, which no erasure takes")
         walk.blank.setdefault(event.blank_of, event)
-    elif not event.has_digest():
+    elif not (text and event.has_digest()):
         yield Problem("event", str(event.id), event.seq, "its content was changed")
     else:
         _note_closing(walk, event)
@@ -199,21 +230,23 @@ def _check_known(connection: Connection, walk: _Walk, head: Head) -> Iterator[Pr
 
 
 def _check_rows(connection: Connection, name: str, walk: _Walk) -> Iterator[Problem]:
-    table = tables()[name]
-    known = {id: digest for (subject, id), digest in walk.digests.items() if subject == name}
-    flags = {column.name for column in table.c if isinstance(column.type, Boolean)}
-    # As stored, for SQLAlchemy takes whatever it finds in a boolean column for true or false.
-    columns = [
-        type_coerce(column, Integer).label(column.name) if column.name in flags else column for column in table.c
+    """Rows as stored, whatever version made the table: an old backup has fewer columns, which then are null in ours."""
+    known = walk.known(name)
+    flags = [column.name for column in tables()[name].c if isinstance(column.type, Boolean)]
+    columns: list[ColumnClause[object]] = [
+        column(str(found["name"])) for found in inspect(connection).get_columns(name)
     ]
-    rows = connection.execute(select(*columns).order_by(table.c.id), execution_options=_STREAM)
-    for row in map(dict[str, object], rows.mappings()):
-        row |= {name: bool(row[name]) for name in flags if row[name] in (0, 1)}
+    stored = select(*columns).select_from(table(name)).order_by(column("id"))
+    for row in map(dict[str, object], connection.execute(stored, execution_options=_STREAM).mappings()):
+        row |= {flag: bool(row[flag]) for flag in flags if row.get(flag) in (0, 1)}
         id = str(row["id"])
         digest = known.pop(id, None)
         if digest is not None and (bytes in map(type, row.values()) or row_digest(name, row) != digest):
             yield Problem(name, id, None, "changed since it was closed")
         elif digest is None and closing.is_closed(name, row):
             yield Problem(name, id, None, "closed, but not by the daemon: changed or inserted")
-    for id in known:
-        yield Problem(name, id, None, "removed")
+    yield from _removed(name, known)
+
+
+def _removed(name: str, ids: Iterable[str]) -> Iterator[Problem]:
+    return (Problem(name, id, None, "removed") for id in ids)

@@ -287,6 +287,57 @@ def test_a_thousand_problems_are_told_as_a_hundred(database: Database) -> None:
     assert 10 < len(problems(database)) <= 100
 
 
+@pytest.mark.parametrize("whole", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("table", "column", "what"),
+    [
+        ("event", "data", "changed: a column is not text"),
+        ("event", "kind", "changed: a column is not text"),
+        ("call", "outcome", "changed since it was closed"),
+        ("dispatch", "message", "changed since it was closed"),
+    ],
+)
+def test_bytes_that_are_no_text_are_found_and_named(database: Database, table: str, column: str, what: str) -> None:
+    """As when a bit of the disk turns over: SQLite does not mind, and its driver would stop at the first."""
+    ((id, old),) = database.rows(
+        f"SELECT id, {column} FROM {table} WHERE {column} IS NOT NULL AND {EVIDENCE[table]} LIMIT 1"
+    )
+    damaged = str(old).encode()[:-1] + b"\xff"
+    database.run(f"UPDATE {table} SET {column} = CAST(? AS TEXT) WHERE id = ?", damaged, id)
+    (first, *_) = problems(database)
+    assert str(id) in first
+    assert first.endswith(what)
+
+
+@pytest.mark.parametrize("whole", ["sqlite"], indirect=True)
+def test_a_page_that_is_damaged_is_no_proof_of_anything(database: Database) -> None:
+    assert isinstance(database, SqliteFile)
+    with database.tampering() as run:
+        ((page,),) = run("SELECT rootpage FROM sqlite_schema WHERE name = 'event'")
+        ((size,),) = run("PRAGMA page_size")
+    with database.file.open("r+b") as raw:
+        raw.seek((page - 1) * size)
+        raw.write(os.urandom(size))
+    with pytest.raises(StoreUnavailable, match="malformed"):
+        verify(database.url)
+
+
+@pytest.mark.parametrize("columns", [("rtp_mos", "recording_sha256"), ()])
+def test_a_backup_of_an_earlier_version_verifies_and_so_does_one_of_a_later(
+    database: Database, columns: Sequence[str]
+) -> None:
+    """Years later the copy that a court has is read by another version: columns that one lacks are null there."""
+    with database.tampering() as run:
+        for column in columns:
+            run(f"ALTER TABLE call DROP COLUMN {column}")
+        if not columns:
+            run("ALTER TABLE call ADD COLUMN of_a_later_version TEXT")
+    assert problems(database) == []
+    with database.tampering() as run:
+        run("DROP TABLE hold")
+    assert problems(database) == []
+
+
 def test_a_database_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         verify(url_of(tmp_path / "missing.db"))
