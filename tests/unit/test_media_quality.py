@@ -1,4 +1,4 @@
-"""The E-model: values worked out by hand from ITU-T G.107 and G.113, and the whole of G.107's delay beside our curve."""
+"""The E-model: values worked out by hand from ITU-T G.107 and G.113, and G.107's whole delay beside our curve."""
 
 from math import exp, log2, log10, sqrt
 
