@@ -36,8 +36,8 @@ class Remote:
 
     Not `strict` (a trunk): any port of `host`; if nothing came from there for 2 s, the first source in `accept`.
     `strict` (a seat) with no `accept`: `host` and `port` exactly. `strict` with `accept` (a seat behind NAT, whose SDP
-    names a private address): the first source in `accept`. Once a source is taken it is kept until another `host` or
-    `port` is connected; all others are dropped and counted.
+    names a private address): the first source in `accept`. Once a source is taken it is kept; after another `host` or
+    `port` is connected, until the first packet from there. All others are dropped and counted.
     """
 
     host: str
@@ -48,6 +48,15 @@ class Remote:
     telephone_event: int | None = None
     """The payload number agreed for RFC 4733 events; None: none agreed."""
     ptime_ms: int = 20
+    """How long the packets are that we make."""
+    max_ptime_ms: int = 200
+    """Longer ones of the other side are cut."""
+    comfort_noise: bool = False
+    """Whether it takes RFC 3389's packets; else noise is made of them."""
+    rtcp_mux: bool = False
+    """RTCP goes where RTP goes (RFC 5761)."""
+    rtcp: tuple[str, int] | None = None
+    """Where it goes else, if not to the port above."""
     accept: tuple[Network, ...] = ()
     strict: bool = False
     sending: bool = True
@@ -92,6 +101,8 @@ class Connect:
     remote: Remote
     source: tuple[str, int] | None = None
     """Where its packets were found to come from, by a worker that is no more: no other is taken."""
+    former: bool = False
+    """That source is of the far side before a re-INVITE: the new one has sent nothing yet."""
     type: Literal["connect"] = "connect"
 
 
@@ -118,9 +129,32 @@ class Bridge:
     type: Literal["bridge"] = "bridge"
 
 
+class Part(StrEnum):
+    """A leg's part in the conference of its call. Whatever it is, the leg hears all who talk."""
+
+    TALK = "talk"
+    """Heard by all."""
+    LISTEN = "listen"
+    """Heard by none."""
+    WHISPER = "whisper"
+    """Heard by one alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confer:
+    """The leg joins the conference of its call, or changes its part there. It is left as a bridge is: by `Unbridge`, or
+    by whatever else the leg is to be sent."""
+
+    leg: str
+    part: Part = Part.TALK
+    to: str | None = None
+    """The leg that is whispered to."""
+    type: Literal["confer"] = "confer"
+
+
 @dataclass(frozen=True, slots=True)
 class Unbridge:
-    """Both legs of the bridge are sent silence from now on."""
+    """Both legs of the bridge are sent silence from now on; of a conference this leg, and it is heard no more."""
 
     leg: str
     type: Literal["unbridge"] = "unbridge"
@@ -200,6 +234,7 @@ Command: TypeAlias = (
     | Connect
     | Play
     | Bridge
+    | Confer
     | Unbridge
     | RelayEvents
     | Echo

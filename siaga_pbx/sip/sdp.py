@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from typing import TypeAlias
 
-from siaga_pbx.sip import preconditions
+from siaga_pbx.sip import packets, preconditions
 from siaga_pbx.sip.errors import RemoteError
 
 Line: TypeAlias = tuple[str, str]
@@ -16,12 +16,11 @@ Line: TypeAlias = tuple[str, str]
 
 MAX_MEDIA = 32
 """Media sections of one description: each costs a line in the answer."""
-OUR_PTIME_MS = 20
+OUR_PTIME_MS = packets.DEFAULT_PTIME_MS
 OUR_TELEPHONE_EVENT = 101
 CLOCK_RATE = 8000
 
 _PROFILES = ("RTP/AVP", "RTP/AVPF")
-_PTIME_RANGE = (10, 200)
 
 
 class Codec(IntEnum):
@@ -207,7 +206,9 @@ class Audio:
 
     `payload` is the number the peer gave the codec: its static one but for peers that map it to another.
     `telephone_event` is the number to send DTMF with, None if the peer takes none. `ptime_ms` is what the peer likes
-    to get. `direction` is ours: RECVONLY or INACTIVE when the peer holds the call, whichever way it says so.
+    to get, `max_ptime_ms` the most. `comfort_noise`: it takes RFC 3389's packets. `rtcp_mux`: it takes RTCP with the
+    audio; else `rtcp` is where it takes it, if not one port above. `direction` is ours: RECVONLY or INACTIVE when the
+    peer holds the call, whichever way it says so.
     """
 
     host: str
@@ -217,12 +218,22 @@ class Audio:
     ptime_ms: int
     direction: Direction
     payload: int
+    max_ptime_ms: int = packets.LONGEST_MS
+    comfort_noise: bool = False
+    rtcp_mux: bool = False
+    rtcp: tuple[str, int] | None = None
 
 
 def make_offer(local: LocalAudio, direction: Direction = Direction.SENDRECV) -> Sdp:
-    """An offer of A-law, mu-law and DTMF events. Send it, and give it to `read_answer` with the answer."""
+    """An offer of A-law, mu-law and DTMF events. Send it, and give it to `read_answer` with the answer.
+
+    Comfort noise is not asked for: who sends it leaves out what a voice detector takes for nothing, and that may be a
+    call's one clue.
+    """
     formats = {str(int(Codec.PCMA)): Codec.PCMA, str(int(Codec.PCMU)): Codec.PCMU}
-    return Sdp(_session(local, ("0 0",)), (_our_media(local, "RTP/AVP", formats, OUR_TELEPHONE_EVENT, direction),))
+    return Sdp(
+        _session(local, ("0 0",)), (_our_media(local, "RTP/AVP", formats, OUR_TELEPHONE_EVENT, direction, True),)
+    )
 
 
 def make_answer(offer: Sdp, local: LocalAudio) -> tuple[Sdp, Audio]:
@@ -236,7 +247,15 @@ def make_answer(offer: Sdp, local: LocalAudio) -> tuple[Sdp, Audio]:
     for media in offer.media:
         if agreed is None and (agreed := _agree(offer, media, {})):
             formats = {str(agreed.payload): agreed.codec}
-            ours = _our_media(local, media.profile, formats, agreed.telephone_event, agreed.direction)
+            ours = _our_media(
+                local,
+                media.profile,
+                formats,
+                agreed.telephone_event,
+                agreed.direction,
+                agreed.rtcp_mux,
+                agreed.comfort_noise,
+            )
             asked = preconditions.answer_lines(media.lines)
             sections.append(replace(ours, lines=(*ours.lines, *asked)) if asked else ours)
         else:
@@ -279,9 +298,13 @@ def _agree(theirs: Sdp, media: Media, known: dict[str, str]) -> Audio | None:
         media.port,
         _CODECS[mapped[codec]],
         None if event is None else _payload(event),
-        _ptime(media),
+        packets.ptime(media.lines),
         direction,
         payload,
+        packets.max_ptime(media.lines),
+        str(packets.COMFORT_NOISE) in media.formats,
+        packets.muxes(media.lines),
+        packets.rtcp(media.lines, host),
     )
 
 
@@ -297,16 +320,6 @@ _EVENTS = ("telephone-event/8000", "telephone-event/8000/1")
 
 def _payload(number: str) -> int | None:
     return int(number) if number.isascii() and number.isdigit() and len(number) <= 3 and int(number) <= 127 else None
-
-
-def _ptime(media: Media) -> int:
-    low, high = _PTIME_RANGE
-    wanted = _milliseconds(media.attribute("ptime")) or OUR_PTIME_MS
-    return max(low, min(wanted, _milliseconds(media.attribute("maxptime")) or high, high))
-
-
-def _milliseconds(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 4 else None
 
 
 def _is_nowhere(host: str) -> bool:
@@ -330,14 +343,25 @@ def _family(address: str) -> str:
 
 
 def _our_media(
-    local: LocalAudio, profile: str, formats: dict[str, Codec], event: int | None, direction: Direction
+    local: LocalAudio,
+    profile: str,
+    formats: dict[str, Codec],
+    event: int | None,
+    direction: Direction,
+    mux: bool,
+    noise: bool = False,
 ) -> Media:
     numbers = list(formats)
     lines = [("a", f"rtpmap:{number} {codec.name}/{CLOCK_RATE}") for number, codec in formats.items()]
     if event is not None:
         numbers.append(str(event))
         lines += [("a", f"rtpmap:{event} telephone-event/{CLOCK_RATE}"), ("a", f"fmtp:{event} 0-15")]
+    if noise:
+        numbers.append(str(packets.COMFORT_NOISE))
+        lines.append(("a", f"rtpmap:{packets.COMFORT_NOISE} CN/{CLOCK_RATE}"))
     lines += [("a", f"ptime:{OUR_PTIME_MS}"), ("a", direction.value)]
+    if mux:
+        lines.append(("a", packets.MUX))
     return Media("audio", local.port, profile, tuple(numbers), tuple(lines))
 
 

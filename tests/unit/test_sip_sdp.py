@@ -79,7 +79,7 @@ class TestAnswer:
             "a=ptime:20",
             "a=sendrecv",
         ]
-        assert audio == Audio("192.0.2.1", 54400, Codec.PCMA, 101, 20, Direction.SENDRECV, 8)
+        assert audio == Audio("192.0.2.1", 54400, Codec.PCMA, 101, 20, Direction.SENDRECV, 8, 20)
 
     def test_every_stream_has_its_answer_in_its_place(self) -> None:
         answer, _ = make_answer(
@@ -228,6 +228,58 @@ class TestPtime:
     def test_what_the_peer_likes_within_reason(self, lines: list[str], ptime: int) -> None:
         assert agreed("m=audio 1 RTP/AVP 8", *lines).ptime_ms == ptime
 
+    @pytest.mark.parametrize(
+        ("lines", "longest"),
+        [
+            ([], 200),
+            (["a=ptime:20"], 20),
+            (["a=maxptime:60"], 60),
+            (["a=ptime:20", "a=maxptime:40"], 40),
+            (["a=maxptime:5"], 10),
+            (["a=maxptime:9999"], 200),
+            (["a=maxptime:x", "a=ptime:30"], 30),
+        ],
+    )
+    def test_what_the_peer_takes_at_most(self, lines: list[str], longest: int) -> None:
+        assert agreed("m=audio 1 RTP/AVP 8", *lines).max_ptime_ms == longest
+
+
+class TestRtcp:
+    def test_one_port_for_both_is_answered_if_it_is_offered(self) -> None:
+        for lines in ([], ["a=rtcp-mux"]):
+            answer, audio = make_answer(offer("m=audio 4000 RTP/AVP 8", *lines), LOCAL)
+            assert audio.rtcp_mux is bool(lines)
+            assert ("a=rtcp-mux" in str(answer)) is bool(lines)
+        assert not read_answer(make_offer(LOCAL), offer("m=audio 4000 RTP/AVP 8")).rtcp_mux
+
+    @pytest.mark.parametrize(
+        ("line", "place"),
+        [
+            ("a=rtcp:53020", ("192.0.2.1", 53020)),
+            ("a=rtcp:53020 IN IP4 192.0.2.77", ("192.0.2.77", 53020)),
+            ("a=rtcp:53020 IN IP6 2001:db8::7", ("2001:db8::7", 53020)),
+            ("a=rtcp:", None),
+            ("a=rtcp:x", None),
+            ("a=rtcp:0", None),
+            ("a=rtcp:65536", None),
+            ("a=rtcp-fb:* nack", None),
+        ],
+    )
+    def test_a_port_of_its_own(self, line: str, place: tuple[str, int] | None) -> None:
+        assert agreed("m=audio 1 RTP/AVP 8", line).rtcp == place
+
+
+class TestComfortNoise:
+    def test_it_is_answered_if_it_is_offered(self) -> None:
+        answer, audio = make_answer(offer("m=audio 4000 RTP/AVP 8 13 101", "a=rtpmap:101 telephone-event/8000"), LOCAL)
+        assert audio.comfort_noise
+        assert answer.media[0].formats == ("8", "101", "13")
+        assert answer.media[0].rtpmap()["13"] == "cn/8000"
+
+    def test_it_is_not_asked_for(self) -> None:
+        assert "13" not in make_offer(LOCAL).media[0].formats
+        assert not agreed("m=audio 4000 RTP/AVP 8").comfort_noise
+
 
 class TestOurOffer:
     def test_a_law_first_then_mu_law_and_events(self) -> None:
@@ -244,6 +296,7 @@ class TestOurOffer:
             "a=fmtp:101 0-15",
             "a=ptime:20",
             "a=sendrecv",
+            "a=rtcp-mux",
         ]
 
     def test_two_of_us_agree(self) -> None:
@@ -251,8 +304,8 @@ class TestOurOffer:
         ours = make_offer(LOCAL)
         answer, theirs = make_answer(Sdp.parse(str(ours)), other)
         audio = read_answer(ours, Sdp.parse(str(answer)))
-        assert audio == Audio("192.0.2.5", 40000, Codec.PCMA, 101, 20, Direction.SENDRECV, 8)
-        assert theirs == Audio("203.0.113.9", 30000, Codec.PCMA, 101, 20, Direction.SENDRECV, 8)
+        assert audio == Audio("192.0.2.5", 40000, Codec.PCMA, 101, 20, Direction.SENDRECV, 8, 20, False, True)
+        assert theirs == Audio("203.0.113.9", 30000, Codec.PCMA, 101, 20, Direction.SENDRECV, 8, 20, False, True)
 
     def test_an_answer_without_maps_means_the_offers_numbers(self) -> None:
         audio = read_answer(make_offer(LOCAL), offer("m=audio 4000 RTP/AVP 0 101"))
