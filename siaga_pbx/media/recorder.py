@@ -8,7 +8,6 @@ not written is silence in the file, found by the place of the next window that i
 import errno
 import hashlib
 import os
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from siaga_pbx.media.durable import Syncer
 from siaga_pbx.media.g711 import RATE, decode
 from siaga_pbx.media.protocol import Codec, Recorded, RecordFailed, RecordGap
 from siaga_pbx.media.track import Track
+from siaga_pbx.media.wav import FRAME_SIZE, HEADER_SIZE, wav_header
 
 FLUSH_S = 0.5
 HELD_BACK_S = 0.2
@@ -33,20 +34,7 @@ STALL_S = 2.0
 _TOO_SLOW = "the disk does not keep up"
 _WORKER_DIED = "the media worker died"
 
-_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
-_FRAME_SIZE = 4
-_MAX_DATA = 0xFFFFFFFF - _HEADER.size
-
 Report: TypeAlias = Callable[[Recorded | RecordFailed | RecordGap], None]
-
-
-def wav_header(size: int) -> bytes:
-    """The header of a file with `size` bytes of samples."""
-    size = min(size, _MAX_DATA)
-    return _HEADER.pack(
-        b"RIFF", size + _HEADER.size - 8, b"WAVE", b"fmt ", 16, 1, 2, RATE, RATE * _FRAME_SIZE, _FRAME_SIZE, 16,
-        b"data", size,
-    )  # fmt: skip
 
 
 class Recording:
@@ -119,6 +107,7 @@ class Disk:
         """When the thread began what it does, if it does something."""
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._room = BoundedSemaphore(capacity)
+        self._syncer = Syncer(self._complain_of_all)
         self._thread = Thread(target=self._run, name="recordings", daemon=True)
         self._thread.start()
 
@@ -142,17 +131,22 @@ class Disk:
         """Called now and then: a disk that stalls is told of at once, not when it is through with it."""
         busy_since = self._busy_since
         if busy_since is not None and now - busy_since > STALL_S:
-            for file in self._files:
-                file.complain(_TOO_SLOW, self._report)
+            self._complain_of_all(_TOO_SLOW)
 
     def close(self, timeout_s: float) -> None:
         """Let what waits be written, for at most this long."""
         self._jobs.put(None)
         self._thread.join(timeout_s)
+        self._syncer.close()
+
+    def _complain_of_all(self, reason: str) -> None:
+        for file in tuple(self._files):
+            file.complain(reason, self._report)
 
     def _write(self, window: Window) -> None:
         self._room.release()
         window.file.write(window, self._report)
+        self._syncer.wrote(window.file.folder)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -168,6 +162,7 @@ class WavFile:
         """`again`: the file is there, or should be."""
         self._call = call
         self._path = path
+        self.folder = path.parent
         self._again = again
         self._descriptor: int | None = None
         self._length = 0
@@ -181,11 +176,11 @@ class WavFile:
         """Make the file, 0600, never over another. What fails is tried again with each window."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if self._again else os.O_EXCL)
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_folder(self.folder)
             self._descriptor = os.open(self._path, flags, 0o600)
             self._again = True  # it is ours now
-            self._length = max(0, os.fstat(self._descriptor).st_size - _HEADER.size) // _FRAME_SIZE
-            self._put(wav_header(self._length * _FRAME_SIZE), 0)
+            self._length = max(0, os.fstat(self._descriptor).st_size - HEADER_SIZE) // FRAME_SIZE
+            self._put(wav_header(self._length * FRAME_SIZE), 0)
         except OSError as error:
             self._fail(error, report)
 
@@ -200,8 +195,8 @@ class WavFile:
         frames[:, 1] = decode(window.right, window.right_law)
         length = window.position + len(window.left)
         try:
-            self._put(frames.tobytes(), _HEADER.size + window.position * _FRAME_SIZE)
-            self._put(wav_header(length * _FRAME_SIZE), 0)
+            self._put(frames.tobytes(), HEADER_SIZE + window.position * FRAME_SIZE)
+            self._put(wav_header(length * FRAME_SIZE), 0)
         except OSError as error:
             self._fail(error, report)
         else:
@@ -217,9 +212,8 @@ class WavFile:
             return
         self._check_gap(length, report)
         try:
-            os.fdatasync(self._descriptor)
             with open(self._descriptor, "rb") as file:
-                file.seek(0)
+                os.fsync(file.fileno())
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             report(RecordFailed(self._call, str(self._path), _reason(error), final=True))
@@ -253,6 +247,13 @@ class WavFile:
             if written == 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             data, offset = data[written:], offset + written
+
+
+def _make_folder(folder: Path) -> None:
+    """With all above it that is missing, for this user only: `mkdir` gives its mode to the last alone."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _reason(error: OSError) -> str:
