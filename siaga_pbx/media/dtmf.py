@@ -1,6 +1,8 @@
-"""Keys read from telephone-events (RFC 4733): one a press, whatever is lost, repeated or long."""
+"""Keys as telephone-events (RFC 4733): read, one a press, whatever is lost, repeated or long; and sent."""
 
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 _EVENT = struct.Struct("!BBH")
 _KEYS = "0123456789*#ABCDF"
@@ -39,3 +41,31 @@ class KeyReader:
     def restart(self) -> None:
         """The timestamps start anew: another stream."""
         self._code = -1
+
+
+TICK = 160
+"""Samples between two packets of an event that we send."""
+PRESS = 5
+"""Ticks (100 ms) a key of ours is held: more than twice what ITU-T Q.24 wants of it."""
+PAUSE = 5
+"""Ticks from its end to the next key."""
+ENDS = 3
+"""How often the end is sent (RFC 4733 section 2.5.1.4)."""
+_VOLUME = 10
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPacket:
+    """`first`: it begins an event, and so has a timestamp of its own and the marker."""
+
+    payload: bytes
+    first: bool
+
+
+def presses(keys: str) -> Iterator[KeyPacket | None]:
+    """What goes out at each tick to press these keys one after another; None: silence. What is no key is left out."""
+    for code in [_KEYS.index(key) for key in keys if key in _KEYS]:
+        for tick in range(1, PRESS + ENDS):
+            duration, end = min(tick, PRESS) * TICK, tick >= PRESS
+            yield KeyPacket(_EVENT.pack(code, end << 7 | _VOLUME, duration), tick == 1)
+        yield from [None] * (PAUSE - ENDS + 1)

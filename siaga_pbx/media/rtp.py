@@ -8,6 +8,8 @@ HEADER_SIZE = 12
 PLAIN = 0x80
 """The first byte of nearly every packet: version 2, no padding, no extension, no CSRC."""
 MARKER = 0x80
+COMFORT_NOISE = 13
+"""The payload number of RFC 3389."""
 
 SEQUENCES = 0x10000
 TIMESTAMPS = 0x100000000

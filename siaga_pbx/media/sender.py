@@ -2,14 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
+from functools import partial
+from itertools import chain
 from typing import Protocol, TypeAlias
 
+from siaga_pbx.media.dtmf import KeyPacket, presses
 from siaga_pbx.media.g711 import FRAME, RATE, SILENCE, TO_LAW
+from siaga_pbx.media.noise import comfort
+from siaga_pbx.media.pieces import Later, Spread, pieces
 from siaga_pbx.media.protocol import Codec
-from siaga_pbx.media.rtp import HEADER, MARKER, PLAIN
+from siaga_pbx.media.rtp import COMFORT_NOISE, HEADER, MARKER, PLAIN
 
 Address: TypeAlias = tuple[str, int]
 _pack = HEADER.pack
+_OVER = KeyPacket(b"", False)
 _EARLY = 40
 """How far (5 ms) silence may run into what was sent before it; if it would further, it starts a tick later. That leaves
 no gap of over 35 ms."""
@@ -40,38 +46,17 @@ class Track(Protocol):
 class Sender:
     """One SSRC with continuous sequence numbers and timestamps and the marker bit at each switch of what feeds it.
 
-    `relay` is called for each packet of the source, `tick` every 20 ms while `paced`. Whoever owns the sender keeps it
-    on the timer while `paced` is true; `on_paced` tells that it became so.
+    Packets made here are of the length agreed on; the source's go as they are, unless they are longer than the far side
+    takes. `relay` is called for each packet of the source, `tick` every 20 ms while `paced`. Whoever owns the sender
+    keeps it on the timer while `paced` is true; `on_paced` tells that it became so.
     """
 
     __slots__ = (
-        "_ahead",
-        "_epoch",
-        "_frames",
-        "_frames_law",
-        "_law",
-        "_marker",
-        "_on_paced",
-        "_run",
-        "_sendto",
-        "_sequence_offset",
-        "_steady",
-        "_timestamp_at",
-        "_timestamp_offset",
-        "event_type",
-        "feed",
-        "heard",
-        "last_at",
-        "octets",
-        "paced",
-        "payload_type",
-        "sent",
-        "sequence",
-        "ssrc",
-        "target",
-        "timestamp",
-        "unsent",
-    )
+        "_ahead", "_epoch", "_frames", "_frames_law", "_law", "_length", "_longest", "_marker", "_noise", "_on_paced",
+        "_pieces", "_presses", "_ptime", "_rest", "_run", "_sendto", "_sequence_offset", "_spread", "_steady",
+        "_takes_noise", "_timestamp_at", "_timestamp_offset", "_wait", "event_type", "feed", "heard", "last_at",
+        "octets", "paced", "payload_type", "sent", "sequence", "ssrc", "target", "timestamp", "unsent",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -79,13 +64,16 @@ class Sender:
         entropy: Callable[[int], bytes],
         on_paced: Callable[["Sender"], None],
         timestamp: int,
+        later: Later | None = None,
     ) -> None:
         """`timestamp` is that of the zero of the clock: the first packet has the one of its time, so that far sides
         that place audio by it hear a pause, and not a leap, when another worker goes on with the leg. The SSRC and the
         numbers are new ones then: nobody knows which numbers the lost worker gave under its own, and to give one twice
-        would break SRTP (RFC 3711 9.1)."""
+        would break SRTP (RFC 3711 9.1). `later` is the loop's `call_later`, for packets that are cut; without it their
+        pieces go out together."""
         self._sendto = sendto
         self._on_paced = on_paced
+        self._spread = Spread(later)
         self.timestamp = timestamp
         self.ssrc, self.sequence = (int.from_bytes(entropy(n), "big") for n in (4, 2))
         self.target: Address | None = None
@@ -99,11 +87,18 @@ class Sender:
         self.last_at = 0.0
         self._law = self._frames_law = Codec.PCMA
         self._frames: Iterator[bytes] = iter(())
+        self._rest = b""
+        self._presses: Iterator[KeyPacket | None] | None = None
+        self._noise: bytes | None = None
+        self._takes_noise = False
         self._marker = MARKER
         self._steady = False
         self._timestamp_at = 0.0
-        self._ahead = 0
+        self._ptime = self._length = FRAME
+        self._longest = 10 * FRAME
+        self._wait = self._ahead = 0
         self._epoch = -1
+        self._pieces = 1
         self._sequence_offset = self._timestamp_offset = self._run = 0
 
     @property
@@ -120,11 +115,23 @@ class Sender:
     def agree(self, law: Codec, payload_type: int, event_type: int | None) -> None:
         """What the far side takes."""
         self._law, self.payload_type, self.event_type = law, payload_type, event_type
+        self._rest = b""
+
+    def shape(self, ptime_ms: int, longest_ms: int, takes_noise: bool) -> None:
+        """What packets it likes to get, and takes at most; and whether comfort noise (RFC 3389)."""
+        self._ptime, self._longest = ptime_ms * RATE // 1000, longest_ms * RATE // 1000
+        self._takes_noise = takes_noise
 
     def play(self, frames: Iterator[bytes], law: Codec) -> None:
         """Send these 20 ms frames, in `law`, from the next tick on; silence when they end."""
         self._frames, self._frames_law = frames, law
         self._turn_to(Feed.PROMPT)
+
+    def press(self, keys: str) -> None:
+        """Send keys as telephone-events, then go on with what was sent. Nothing if the far side takes none."""
+        if self.event_type is not None:
+            self._presses = chain(self._presses or (), presses(keys))
+            self._turn_to(self.feed if self.feed is Feed.SOURCE else Feed.PROMPT)
 
     def hush(self) -> None:
         """Send silence."""
@@ -143,7 +150,12 @@ class Sender:
             return
         if law is not self._law:
             codes = codes.translate(TO_LAW[self._law])
-        self._forward(self.payload_type, marker, sequence, timestamp, codes, now)
+        self._noise = None
+        if len(codes) > self._longest or self._pieces != 1:
+            self._forward_cut(marker, sequence, timestamp, codes, now)
+        else:
+            self._length = len(codes)
+            self._forward(self.payload_type, marker, sequence, timestamp, codes, now)
         if self.heard is not None:
             self.heard.write((timestamp + self._timestamp_offset) & 0xFFFFFFFF, codes, self._law, now)
 
@@ -152,51 +164,75 @@ class Sender:
         if self.event_type is None:
             self.skip(epoch)
         elif epoch == self._epoch or self._switch(epoch, sequence, timestamp, now):
+            self._cut_into(1, sequence)
             self._forward(self.event_type, marker, sequence, timestamp, event, now)
+
+    def relay_noise(self, epoch: int, sequence: int, timestamp: int, payload: bytes, now: float) -> None:
+        """Comfort noise of the source, which may be silent after it: as it is to who takes it, else the noise it means."""
+        if self.feed is not Feed.SOURCE or self._presses is not None:
+            return
+        if not self._takes_noise:
+            if payload != self._noise or not self.paced:
+                self._frames, self._frames_law = comfort(payload, self._law), self._law
+                self._turn_to(Feed.SOURCE)
+        elif epoch == self._epoch or self._switch(epoch, sequence, timestamp, now):
+            self._cut_into(1, sequence)
+            self._forward(COMFORT_NOISE, 0, sequence, timestamp, payload, now)
+        self._noise = payload
 
     def skip(self, epoch: int) -> None:
         """A packet of the source is held back: what follows is numbered as if it had never been."""
         if epoch == self._epoch:
-            self._sequence_offset -= 1
+            self._sequence_offset -= self._pieces
             self._run = 0
             self._marker = MARKER
 
     def tick(self, now: float) -> None:
-        """The timer's 20 ms are over: send a frame."""
+        """The timer's 20 ms are over: send what is due until the next."""
         if self.target is None:
             self._steady = False
             return
-        if self._steady:
-            self.timestamp = (self.timestamp + FRAME) & 0xFFFFFFFF
-        elif self._passed(now) >= FRAME - _EARLY:
-            self.timestamp = self._turn(now, over=0)
-        else:
+        if not self._steady and self._passed(now) < self._length - _EARLY:
             return  # what was sent last is still being heard: the next tick will do
-        frame = next(self._frames, None)
-        if frame is None:
-            frame = bytes((SILENCE[self._law],)) * FRAME
-        elif self._frames_law is not self._law:
-            frame = frame.translate(TO_LAW[self._law])
-        self.sequence = (self.sequence + 1) & 0xFFFF
-        self._timestamp_at = now
-        self._steady = True
-        self._send(self.payload_type | self._marker, self.sequence, self.timestamp, frame, now)
-        if self.heard is not None:
-            self.heard.write(self.timestamp, frame, self._law, now)
+        if self._presses is not None and self._tick_keys(self._presses, now):
+            return
+        while self._wait < FRAME or not self._steady:
+            if self._steady:
+                self.timestamp = (self.timestamp + self._length) & 0xFFFFFFFF
+            else:
+                self.timestamp = self._turn(now, over=0)
+                self._steady, self._wait = True, 0
+            self._send_made(self._made(), now + self._wait / RATE, self._wait / RATE)
+            self._wait += self._ptime
+        self._wait -= FRAME
 
     def watch(self, now: float) -> None:
         """Called now and then: a source that went quiet is stood in for."""
-        if self.feed is Feed.SOURCE and not self.paced and now - self.last_at > QUIET_S:
-            self.follow()
+        if self.feed is Feed.SOURCE and not self.paced and now - self.last_at > QUIET_S + (self._length - FRAME) / RATE:
+            if self._noise is None:
+                self.follow()
+            else:
+                self._repeat_noise(self._noise, now)
 
     def stumble(self) -> None:
         """The timer left ticks out: the timestamp has to catch up with the clock."""
         self._steady = False
 
+    def stamp(self, now: float) -> int:
+        """The timestamp of this moment (for a report)."""
+        return (self.timestamp + round((now - self._timestamp_at) * RATE)) & 0xFFFFFFFF
+
+    def stop(self) -> None:
+        """The leg is over."""
+        self._spread.drop()
+
     def _turn_to(self, feed: Feed) -> None:
+        self._spread.flush()
         self.feed = feed
         self._epoch = -1
         self._marker = MARKER
+        self._noise = None
+        self._rest = b""
         self._steady = self._steady and self.paced
         if not self.paced:
             self.paced = True
@@ -204,20 +240,29 @@ class Sender:
 
     def _switch(self, epoch: int, sequence: int, timestamp: int, now: float) -> bool:
         """The source's first packet, or the first of a new numbering: ours goes on from where it is."""
-        if self.feed is not Feed.SOURCE or self.target is None:
+        if self.feed is not Feed.SOURCE or self.target is None or self._presses is not None:
             return False
+        self._spread.flush()
         self._epoch = epoch
         self._marker = MARKER
         self._steady = self.paced = False
+        self._pieces = 1
         self._sequence_offset = self.sequence + 1 - sequence
-        self._timestamp_offset = self._turn(now, over=FRAME) - timestamp
+        self._timestamp_offset = self._turn(now, over=self._length) - timestamp
         self._run = 0
         return True
 
     def _forward(
-        self, payload_type: int, marker: int, sequence: int, timestamp: int, payload: bytes, now: float
+        self,
+        payload_type: int,
+        marker: int,
+        sequence: int,
+        timestamp: int,
+        payload: bytes,
+        now: float,
+        delay: float = 0.0,
     ) -> None:
-        """A packet of the source under our numbers."""
+        """A packet of the source under our numbers. `sequence` counts the pieces that its packets are cut into."""
         sequence = (sequence + self._sequence_offset) & 0xFFFF
         timestamp = (timestamp + self._timestamp_offset) & 0xFFFFFFFF
         ahead = (sequence - self.sequence) & 0xFFFF
@@ -226,9 +271,78 @@ class Sender:
             self._run += ahead
             if timestamp != self.timestamp:  # all packets of one telephone-event have the first one's
                 self.timestamp, self._timestamp_at = timestamp, now
+            if self._spread and not delay:
+                self._spread.flush()
         elif 0x10000 - ahead >= self._run:  # late, and from before the switch
             return
-        self._send(payload_type | marker | self._marker, sequence, timestamp, payload, now)
+        self._send(payload_type | marker | self._marker, sequence, timestamp, payload, now, delay)
+
+    def _forward_cut(self, marker: int, sequence: int, timestamp: int, codes: bytes, now: float) -> None:
+        """A packet that is too long, or one after it: its pieces go out as if the source had made them."""
+        count = pieces(len(codes), self._longest)
+        self._cut_into(count, sequence)
+        self._length = size = -(-len(codes) // count)
+        for number in range(count):
+            start = number * size
+            self._forward(
+                self.payload_type, 0 if number else marker, sequence * count + number, timestamp + start,
+                codes[start : start + size], now + start / RATE, start / RATE,
+            )  # fmt: skip
+
+    def _cut_into(self, count: int, sequence: int) -> None:
+        """From this packet of the source on, each is so many of ours."""
+        if count != self._pieces:
+            self._pieces, self._run = count, 0
+            self._sequence_offset = self.sequence + 1 - sequence * count
+
+    def _repeat_noise(self, payload: bytes, now: float) -> None:
+        """Not silence, which the far side would play in place of its noise. The source's next packet is a switch."""
+        self._epoch = -1
+        self.sequence = (self.sequence + 1) & 0xFFFF
+        self.timestamp, self._timestamp_at = self._turn(now, over=0), now
+        self._send(COMFORT_NOISE, self.sequence, self.timestamp, payload, now)
+
+    def _tick_keys(self, keys: Iterator[KeyPacket | None], now: float) -> bool:
+        """Send what is due of the keys; False if that is silence, or nothing is left of them."""
+        packet = next(keys, _OVER)
+        if packet is _OVER or self.event_type is None:
+            self._presses = None
+            self._marker = MARKER
+            return False
+        if packet is None:
+            return False
+        if packet.first:
+            self.timestamp, self._timestamp_at = self._turn(now, over=0), now
+            self._marker = MARKER
+        self.sequence = (self.sequence + 1) & 0xFFFF
+        self._steady = False
+        self._length = FRAME
+        self._send(self.event_type | self._marker, self.sequence, self.timestamp, packet.payload, now)
+        return True
+
+    def _made(self) -> bytes:
+        """The next packet's codes: of the prompt, or silence."""
+        if self._ptime == FRAME and not self._rest:
+            return self._frame()
+        codes = self._rest
+        while len(codes) < self._ptime:
+            codes += self._frame()
+        self._rest = codes[self._ptime :]
+        return codes[: self._ptime]
+
+    def _frame(self) -> bytes:
+        frame = next(self._frames, None) if self._presses is None else None
+        if frame is None:
+            return bytes((SILENCE[self._law],)) * FRAME
+        return frame if self._frames_law is self._law else frame.translate(TO_LAW[self._law])
+
+    def _send_made(self, codes: bytes, now: float, delay: float) -> None:
+        self.sequence = (self.sequence + 1) & 0xFFFF
+        self._timestamp_at = now
+        self._length = len(codes)
+        self._send(self.payload_type | self._marker, self.sequence, self.timestamp, codes, now, delay)
+        if self.heard is not None:
+            self.heard.write(self.timestamp, codes, self._law, now)
 
     def _turn(self, now: float, over: int) -> int:
         """The next timestamp at a switch: where the clock is, but at least after the last packet's 20 ms.
@@ -238,7 +352,7 @@ class Sender:
         """
         if self.heard is not None:
             self.heard.turn(over)
-        step = max(FRAME, self._passed(now))
+        step = max(self._length, self._passed(now))
         self._ahead = step - self._passed(now)
         return (self.timestamp + step) & 0xFFFFFFFF
 
@@ -246,9 +360,16 @@ class Sender:
         """Samples from the last timestamp to where the clock is."""
         return round((now - self._timestamp_at) * RATE) - self._ahead
 
-    def _send(self, kind: int, sequence: int, timestamp: int, payload: bytes, now: float) -> None:
+    def _send(self, kind: int, sequence: int, timestamp: int, payload: bytes, now: float, delay: float = 0.0) -> None:
+        """`now`: when it is due, that is in `delay` seconds."""
         self._marker = 0
         self.last_at = now
+        if delay:
+            self._spread.add(delay, partial(self._put, kind, sequence, timestamp, payload))
+        else:
+            self._put(kind, sequence, timestamp, payload)
+
+    def _put(self, kind: int, sequence: int, timestamp: int, payload: bytes) -> None:
         if (target := self.target) is None:
             return
         self.sent += 1
