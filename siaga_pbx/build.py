@@ -260,6 +260,7 @@ def _gauges(parts: Parts) -> None:
     metrics.outbox_oldest_seconds.set_function(lambda: dispatcher.oldest_s)
     metrics.mqtt_connected.set_function(lambda: dispatcher.connected)
     metrics.mqtt_quarantined.set_function(lambda: dispatcher.quarantined[-1].number if dispatcher.quarantined else 0)
+    metrics.rtp_refused_packets.set_function(lambda: parts.media.refused)
     metrics.media_ports_free.set_function(lambda: parts.media.ports_free)
     metrics.journal_pending.set_function(parts.pending)
 

@@ -58,6 +58,7 @@ class Hub:
         self._media: dict[type, Callable[[Any], None]] = {
             media.OpenFailed: self._open_failed,
             media.FirstPacket: self._first_packet,
+            media.Refused: self._refused,
             media.Dtmf: self._dtmf,
             media.Played: self._played,
             media.PromptMissing: self._prompt_missing,
@@ -246,6 +247,16 @@ class Hub:
         if leg is not None and not event.expected:
             where = {"leg": leg.role.value, "host": event.host, "port": event.port}
             self._tools.log.step(leg.call, "audio_from_elsewhere", where)
+
+    def _refused(self, event: media.Refused) -> None:
+        """Somebody else sends audio, or with the wrong key: who, and how much so far."""
+        leg = self._tools.legs.get(event.leg)
+        if leg is None:
+            return
+        what = {"leg": leg.role.value, "why": event.why, "host": event.host, "port": event.port}
+        log.warning("audio refused", call_id=leg.call, packets=event.packets, **what)
+        if leg.role not in OF_NO_CALL:
+            self._tools.log.step(leg.call, "audio_refused", {**what, "packets": event.packets})
 
     def _silent(self, event: media.Silent) -> None:
         """No audio for a minute: ask the peer whether the call is still there; 481, 408 or silence ends the leg.

@@ -21,6 +21,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from siaga_pbx.media.protocol import Why
+
 OUTCOMES = ("answered", "abandoned", "overflowed", "test", "failed", "interrupted")
 IDENTITIES = ("subscriber", "no_credit", "no_sim", "withheld")
 SEAT_STATES = ("offline", "ready", "offered", "talking", "wrap_up", "paused", "resting")
@@ -134,6 +136,10 @@ class Metrics:
             "siaga_rtp_one_way_calls_total", "Connected calls in which audio came from one side only."
         )
         self.rtp_lost_packets = self._counter("siaga_rtp_lost_packets_total", "RTP packets that did not arrive.")
+        self.rtp_refused_packets = _CountedBy(
+            "siaga_rtp_refused_packets", "Packets dropped as they were not the far side's, by reason.", "reason", Why
+        )
+        self.registry.register(self.rtp_refused_packets)
         self.media_ports_free = self._gauge("siaga_media_ports_free", "Pairs of ports free for new legs.")
 
     def _operation(self) -> None:
@@ -206,6 +212,24 @@ class Metrics:
             due = now() + LAG_INTERVAL_S
             await asyncio.sleep(LAG_INTERVAL_S)
             self.loop_lag_seconds.observe(max(0.0, now() - due))
+
+
+class _CountedBy(Collector):
+    """The same by a label. Values that are to be seen before there are any are `known`."""
+
+    def __init__(self, name: str, text: str, label: str, known: Iterable[str]) -> None:
+        self._name, self._text, self._label = name, text, label
+        self._known = tuple(known)
+        self._counts: Callable[[], Mapping[str, int]] = dict
+
+    def set_function(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(self._name, self._text, labels=(self._label,))
+        for value, count in {**dict.fromkeys(self._known, 0), **self._counts()}.items():
+            family.add_metric((value,), count)
+        yield family
 
 
 class _Counted(Collector):

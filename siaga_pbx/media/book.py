@@ -12,6 +12,7 @@ from siaga_pbx.media.protocol import (
     Close,
     Closed,
     Command,
+    Confer,
     Connect,
     Echo,
     Event,
@@ -52,7 +53,7 @@ class Book:
                 self._stopped.add(command.call)
             case Bridge():
                 self._bridge(command)
-            case Connect() | RelayEvents() | Play() | Echo() | Unbridge() | Close():
+            case Connect() | RelayEvents() | Play() | Echo() | Confer() | Unbridge() | Close():
                 if command.leg in self.legs:
                     self._obey_for(self.legs[command.leg], command)
 
@@ -61,7 +62,7 @@ class Book:
         match event:
             case FirstPacket():
                 if (leg := self.legs.get(event.leg)) is not None and leg.connect is not None:
-                    found = replace(leg.connect, source=(event.host, event.port))
+                    found = replace(leg.connect, source=(event.host, event.port), former=False)
                     self.legs[event.leg] = replace(leg, connect=found)
             case Played():
                 if (leg := self.legs.get(event.leg)) is not None:
@@ -117,16 +118,18 @@ class Book:
                 commands.append(StopRecord(call))
         return commands
 
-    def _obey_for(self, leg: LegState, command: Connect | RelayEvents | Play | Echo | Unbridge | Close) -> None:
+    def _obey_for(
+        self, leg: LegState, command: Connect | RelayEvents | Play | Echo | Confer | Unbridge | Close
+    ) -> None:
         match command:
             case Connect():
                 self.legs[command.leg] = replace(leg, connect=_with_source(command, leg.connect))
             case RelayEvents():
                 self.legs[command.leg] = replace(leg, events=command)
-            case Play() | Echo():
+            case Play() | Echo() | Confer():
                 self._feed(command.leg, command)
             case Unbridge():
-                if isinstance(leg.feed, Bridge | Echo):
+                if isinstance(leg.feed, Bridge | Confer | Echo):
                     self._feed(command.leg, Play(command.leg, ()))
             case Close():
                 self._silence_peer(command.leg)
@@ -140,7 +143,7 @@ class Book:
             for leg in (first, second):
                 self.legs[leg] = replace(self.legs[leg], feed=bridge)
 
-    def _feed(self, leg: str, feed: Play | Echo) -> None:
+    def _feed(self, leg: str, feed: Play | Echo | Confer) -> None:
         self._silence_peer(leg)
         self.legs[leg] = replace(self.legs[leg], feed=feed)
 
@@ -154,9 +157,9 @@ class Book:
 
 
 def _with_source(new: Connect, old: Connect | None) -> Connect:
-    """The source found stays found if its rule does."""
-    if new.source is None and old is not None and old.remote.same_source(new.remote):
-        return replace(new, source=old.source)
+    """The source found stays found; if the rule for it is another now, it is that of the far side so far."""
+    if new.source is None and old is not None and old.source is not None:
+        return replace(new, source=old.source, former=old.former or not old.remote.same_source(new.remote))
     return new
 
 
@@ -165,6 +168,6 @@ def _same_far_side(connect: Connect, has: LegState | None) -> bool:
     return has is not None and has.connect is not None and has.connect.remote == connect.remote
 
 
-def _played(leg: LegState) -> Play | Bridge | Echo | None:
+def _played(leg: LegState) -> Play | Bridge | Confer | Echo | None:
     """Its feed with the prompts of `once` through."""
     return replace(leg.feed, once=()) if isinstance(leg.feed, Play) else leg.feed

@@ -2,12 +2,14 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from siaga_pbx.media.book import Book
+from siaga_pbx.media.conference import Conferences
 from siaga_pbx.media.leg import Leg
 from siaga_pbx.media.pacer import Pacer, Rota
 from siaga_pbx.media.ports import NoPort, PortPair, PortPool
@@ -20,6 +22,7 @@ from siaga_pbx.media.protocol import (
     Close,
     Closed,
     Command,
+    Confer,
     Connect,
     Echo,
     Event,
@@ -77,7 +80,8 @@ class Calls:
         self._legs: dict[str, Leg] = {}
         self._bound: dict[tuple[str, int], PortPair] = {}
         self._recordings: dict[str, Recording] = {}
-        self._rejected = 0
+        self._conferences = Conferences(self.pacer)
+        self._refused: Counter[str] = Counter()
         self._watch: Rota[Leg] = Rota(WATCH_S, Leg.watch)
         self._stand_in: Rota[Sender] = Rota(STAND_IN_S, Sender.watch)
         self._report: Rota[Leg] = Rota(REPORT_S, lambda leg, now: leg.send_report(now, time.time()))
@@ -137,12 +141,14 @@ class Calls:
         for leg in [leg for leg in self._legs.values() if leg.heard_at <= since]:
             self._close(leg)
 
-    def _perform_on(self, leg: Leg, command: Connect | Play | Unbridge | RelayEvents | Echo | Close) -> None:
+    def _perform_on(self, leg: Leg, command: Connect | Play | Confer | Unbridge | RelayEvents | Echo | Close) -> None:
         match command:
             case Connect():
-                leg.connect(command.remote, time.monotonic(), command.source)
+                leg.connect(command.remote, time.monotonic(), command.source, command.former)
             case Play():
                 self._play(leg, command)
+            case Confer():
+                leg.confer(self._conferences, command.part, command.to)
             case Unbridge():
                 leg.part()
             case RelayEvents():
@@ -210,8 +216,9 @@ class Calls:
         self._watch.remove(leg)
         self._stand_in.remove(leg.sender)
         self._report.remove(leg)
+        leg.door.settle()
         self._ports.give_back(leg.pair, now)
-        self._rejected += leg.rejected
+        self._refused += leg.door.counts
         self.tell(Closed(leg.name, leg.stats()))
         if not any(other.call == leg.call for other in self._legs.values()):
             self._stop_record(leg.call)
@@ -252,8 +259,8 @@ class Calls:
 
     def _pong(self, ping: Ping) -> None:
         now = time.monotonic()
-        rejected = self._rejected + sum(leg.rejected for leg in self._legs.values())
-        self.tell(Pong(ping.number, self._ports.free(now), rejected, round(self.pacer.worst_lag * 1000, 1)))
+        refused = sum((leg.door.counts for leg in self._legs.values() if leg.door.counts), self._refused)
+        self.tell(Pong(ping.number, self._ports.free(now), dict(refused), round(self.pacer.worst_lag * 1000, 1)))
         self.pacer.worst_lag = 0.0
 
     def _then(self, now: float) -> None:

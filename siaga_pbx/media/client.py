@@ -16,7 +16,8 @@ has to be told anything. A leg that is opened, moved or closed while no worker i
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from siaga_pbx.media.protocol import (
     Close,
     Closed,
     Command,
+    Confer,
     Connect,
     Echo,
     Event,
@@ -42,6 +44,7 @@ from siaga_pbx.media.protocol import (
     LegStats,
     Open,
     OpenFailed,
+    Part,
     Play,
     Pong,
     Record,
@@ -124,9 +127,9 @@ class MediaClient:
         return sum(worker.link.pong.free for worker in self._workers if worker.link.up) + self._reserve.count
 
     @property
-    def rejected(self) -> int:
-        """Packets the workers dropped since their start because they came from somebody else."""
-        return sum(worker.link.pong.rejected for worker in self._workers)
+    def refused(self) -> Mapping[str, int]:
+        """Packets the workers dropped, by reason (`Why`), those of workers that are no more too."""
+        return sum((worker.link.refused for worker in self._workers), Counter())
 
     async def start(self, timeout_s: float = 10.0) -> None:
         """Find or start the workers. Returns when all are there with ports, or after `timeout_s` (with `MediaDown` for
@@ -230,8 +233,12 @@ class MediaClient:
         if first is not None and second is not None and first.worker is second.worker:
             self._tell(leg_a, Bridge(leg_a, leg_b))
 
+    def confer(self, leg: str, part: Part = Part.TALK, to: str | None = None) -> None:
+        """The leg takes part in the conference of its call, or changes its part; `to`: whom it whispers to."""
+        self._tell(leg, Confer(leg, part, to))
+
     def unbridge(self, leg: str) -> None:
-        """Both legs of the leg's bridge are sent silence, until `play` or `bridge`."""
+        """Both legs of the leg's bridge are sent silence, until `play` or `bridge`; of a conference this leg."""
         self._tell(leg, Unbridge(leg))
 
     def relay_events(self, leg: str, on: bool) -> None:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from time import monotonic
 
+from siaga_pbx.media.conference import Conferences, Place
+from siaga_pbx.media.door import Door
 from siaga_pbx.media.dtmf import KeyReader
 from siaga_pbx.media.hearing import Hearing
 from siaga_pbx.media.ports import PortPair
@@ -14,6 +16,7 @@ from siaga_pbx.media.protocol import (
     FirstPacket,
     LegEvent,
     LegStats,
+    Part,
     Remote,
     Side,
     Silent,
@@ -21,7 +24,7 @@ from siaga_pbx.media.protocol import (
 from siaga_pbx.media.rtcp import Reporter
 from siaga_pbx.media.rtp import HEADER, HEADER_SIZE, MARKER, PLAIN, Receiver, body
 from siaga_pbx.media.sender import Sender, Track
-from siaga_pbx.media.source import Source, SourceGate
+from siaga_pbx.media.source import Source
 
 MAX_PACKET = 2048
 """Bytes read of a packet: more than any network carries whole; the rest of a longer one is cut off."""
@@ -36,16 +39,16 @@ class Leg:
     __slots__ = (
         "_event_types",
         "_expected_at",
-        "_gate",
         "_keys",
         "_keys_epoch",
         "_laws",
+        "_lock",
         "_recvfrom",
         "_silent_since",
         "_silent_told",
-        "_source",
         "_tell",
         "call",
+        "door",
         "hearer",
         "hearing",
         "keys_pressed",
@@ -53,8 +56,8 @@ class Leg:
         "name",
         "pair",
         "peer",
+        "place",
         "receiver",
-        "rejected",
         "relay_events",
         "reporter",
         "said",
@@ -79,18 +82,20 @@ class Leg:
         self.sender = sender
         self.receiver = Receiver()
         self.reporter = Reporter(f"{sender.ssrc:08x}")
-        self.hearer: Sender | None = None
+        self.hearer: Sender | Place | None = None
         """Who is sent what comes in."""
         self.peer: Leg | None = None
+        self.place: Place | None = None
+        """In a conference."""
         self.said: Track | None = None
         self.relay_events = True
-        self.rejected = self.malformed = self.keys_pressed = 0
+        self.malformed = self.keys_pressed = 0
+        self.door = Door(name, pair, tell)
+        self._lock = self.door.lock
         self.hearing = Hearing(name)
         self._expected_at = now
         self._tell = tell
         self._recvfrom = pair.rtp.recvfrom
-        self._gate: SourceGate | None = None
-        self._source: Source | None = None
         self._laws: list[Codec | None] = [None] * 128
         self._event_types: frozenset[int] = frozenset()
         self._keys = KeyReader()
@@ -103,15 +108,12 @@ class Leg:
         """When the far side was last heard, or else when it was first expected."""
         return max(self.receiver.last_at, self._expected_at)
 
-    def connect(self, remote: Remote, now: float, source: Source | None = None) -> None:
-        """The far side as agreed now. The source found stays if the rule for it does, or is `source`, found before."""
-        keep = self._gate is not None and self._gate.remote.same_source(remote)
-        self._gate = SourceGate(remote, now)
-        if not keep:
-            self._source = source
+    def connect(self, remote: Remote, now: float, source: Source | None = None, former: bool = False) -> None:
+        """The far side as agreed now; `source` and `former` as for `SourceLock.connect`."""
+        if self.door.connect(remote, now, source, former):
             self._expected_at = now
         self._expect(remote.sending and remote.receiving, now)
-        self.sender.aim(self._gate.target if self._source is None else self._gate.target_for(self._source))
+        self.sender.aim(self._lock.target)
         payload_type = remote.codec if remote.payload_type is None else remote.payload_type
         self.sender.agree(remote.codec, payload_type, remote.telephone_event)
         self._laws = [None] * 128
@@ -128,8 +130,7 @@ class Leg:
         except OSError:
             return
         now = monotonic()
-        if source != self._source and not self._admit(source, packet, now):
-            self.rejected += 1
+        if source != self._lock.source and not self._admit(source, packet, now):
             return
         if len(packet) < HEADER_SIZE:
             self.malformed += 1
@@ -151,9 +152,8 @@ class Leg:
             packet, source = self.pair.rtcp.recvfrom(MAX_PACKET)
         except OSError:
             return
-        if self._source is None or source[0] != self._source[0]:
-            self.rejected += 1
-        elif not self.reporter.read(packet, self.sender.ssrc, monotonic()):
+        now = monotonic()
+        if self.door.admits_report(source, now) and not self.reporter.read(packet, self.sender.ssrc, now):
             self.malformed += 1
 
     def send_report(self, now: float, wall: float) -> None:
@@ -184,9 +184,19 @@ class Leg:
         self.hearer = self.sender
         self.sender.follow()
 
+    def confer(self, conferences: Conferences, part: Part, to: str | None) -> None:
+        """It takes part in the conference of its call, or changes its part there."""
+        if self.place is None:
+            self.part()
+            self.hearer = self.place = conferences.enter(self.call, self.name, self.sender)
+        self.place.takes(part, to)
+
     def part(self) -> None:
-        """End a bridge (both are sent silence) or an echo."""
+        """End a bridge (both are sent silence) or an echo, or leave a conference."""
         peer, self.peer = self.peer, None
+        if self.place is not None:
+            self.place.leave()
+            self.place = None
         if self.hearer is not None:
             self.hearer = None
             self.sender.hush()
@@ -195,7 +205,8 @@ class Leg:
 
     def watch(self, now: float) -> None:
         """Called each second: a silent far side is told of."""
-        if self._gate is None:
+        self.door.watch(now)
+        if self._lock.gate is None:
             return
         other_at = self.peer.receiver.last_at if self.peer is not None else None
         if (news := self.hearing.look(self.receiver.last_at, other_at, now)) is not None:
@@ -218,7 +229,7 @@ class Leg:
             late=receiver.late,
             jitter_ms=round(receiver.jitter / 8, 3),
             longest_gap_ms=round(receiver.longest_gap * 1000, 1),
-            rejected=self.rejected,
+            rejected=self.door.refused,
             malformed=self.malformed,
             events=self.keys_pressed,
             remote_lost=heard.lost if heard is not None else None,
@@ -233,14 +244,17 @@ class Leg:
         self.hearing.expect(expected, now)
 
     def _admit(self, source: Source, packet: bytes, now: float) -> bool:
-        """Whether a source we do not know is the far side's: only with a packet of the agreed kind, and only once."""
-        if self._source is not None or self._gate is None or not self._agreed(packet):
+        """Whether a source we do not know is the far side's: only with a packet of the agreed kind."""
+        if self._lock.knows(source):
+            return True
+        if not self._agreed(packet):
+            self.door.refuse(self.door.reason, source, now)
             return False
-        if not self._gate.admits(source, now):
+        if not self.door.admits(source, self.receiver.last_at, now):
             return False
-        self._source = source
-        self.sender.aim(self._gate.target_for(source))
-        self._tell(FirstPacket(self.name, source[0], source[1], self._gate.named(source)))
+        expected = self.door.take(source)
+        self.sender.aim(self._lock.target)
+        self._tell(FirstPacket(self.name, source[0], source[1], expected))
         return True
 
     def _agreed(self, packet: bytes) -> bool:

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -64,7 +64,10 @@ class Link:
         self.index = index
         self.up = False
         self.pid = 0
-        self.pong = Pong(0, 0, 0, 0.0)
+        self.pong = Pong(0, 0, {}, 0.0)
+        self.refused: Counter[str] = Counter()
+        """Packets dropped, by reason, by this worker and those before it."""
+        self._counted: tuple[int, Counter[str]] = (0, Counter())
         self._path = path
         self._command = command
         self._handlers = handlers
@@ -202,7 +205,7 @@ class Link:
                     event = await messages.next()
                 unanswered = 0
                 if isinstance(event, Pong):
-                    self.pong = event
+                    self._take_pong(event)
                 self._handlers.event(self, event)
             except TimeoutError:
                 if unanswered >= MAX_UNANSWERED:
@@ -210,6 +213,13 @@ class Link:
                 number, unanswered = number + 1, unanswered + 1
                 next_ping = loop.time() + self._ping_s
                 self.send(Ping(number))
+
+    def _take_pong(self, pong: Pong) -> None:
+        self.pong = pong
+        pid, counted = self._counted
+        now = Counter(pong.refused)
+        self.refused += now - counted if pid == self.pid else now  # another process counts from nothing
+        self._counted = self.pid, now
 
     def _end_worker(self, signal_number: int) -> None:
         if self.pid > 1:

@@ -6,6 +6,7 @@ be bridged and recorded together. Times are seconds of the machine's monotonic c
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal, TypeAlias
 
 from siaga_pbx.media.commands import (
@@ -16,12 +17,14 @@ from siaga_pbx.media.commands import (
     Close,
     Codec,
     Command,
+    Confer,
     Connect,
     Echo,
     Leave,
     List,
     Network,
     Open,
+    Part,
     Ping,
     Play,
     Record,
@@ -45,6 +48,7 @@ __all__ = [
     "Closed",
     "Codec",
     "Command",
+    "Confer",
     "Connect",
     "Dtmf",
     "Echo",
@@ -60,6 +64,7 @@ __all__ = [
     "Network",
     "Open",
     "OpenFailed",
+    "Part",
     "Ping",
     "Play",
     "Played",
@@ -70,6 +75,7 @@ __all__ = [
     "RecordFailed",
     "RecordGap",
     "Recorded",
+    "Refused",
     "RelayEvents",
     "Remote",
     "Side",
@@ -78,9 +84,10 @@ __all__ = [
     "StopRecord",
     "Unbridge",
     "Unheard",
+    "Why",
 ]
 
-VERSION = 3
+VERSION = 5
 """Raised whenever an old peer would misunderstand a new one; a worker of another version is ended and replaced."""
 
 
@@ -102,7 +109,7 @@ class LegState:
     open: Open
     connect: Connect | None = None
     events: RelayEvents | None = None
-    feed: Play | Bridge | Echo | None = None
+    feed: Play | Bridge | Confer | Echo | None = None
     """What it is sent: silence is a `Play` of nothing; None: nothing yet, not even silence."""
 
 
@@ -154,6 +161,34 @@ class FirstPacket:
     expected: bool
     """False: not the address of the SDP (behind NAT, or another gateway of the trunk). Belongs in the call's record."""
     type: Literal["first_packet"] = "first_packet"
+
+
+class Why(StrEnum):
+    """Why a packet was dropped: a label of the metric."""
+
+    EARLY = "early"
+    """No far side is agreed yet: most often a phone that talks before its 200 has arrived."""
+    STRANGER = "stranger"
+    """Not from the far side's address."""
+    REPORT = "rtcp_stranger"
+    """RTCP, and not from where the audio comes from."""
+    UNPROTECTED = "srtp"
+    """From the right address, but not made with the agreed key, or seen before (RFC 3711 3.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Somebody else's packets were dropped: told at the first, then once a minute while there are more, ten times in
+    all."""
+
+    leg: str
+    why: Why
+    host: str
+    port: int
+    """Where the last came from that was looked at."""
+    packets: int
+    """How many so far for this reason."""
+    type: Literal["refused"] = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,13 +339,15 @@ class Pong:
     number: int
     free: int
     """Port pairs that are neither leg, bound, nor held back."""
-    rejected: int
-    """Packets dropped since the start because they came from somewhere else."""
+    refused: dict[str, int]
+    """Packets dropped since the start, by reason (`Why`)."""
     lag_ms: float
     """The worst delay of the 20 ms timer since the last Pong."""
     type: Literal["pong"] = "pong"
 
 
-LegEvent: TypeAlias = OpenFailed | FirstPacket | Dtmf | Played | PromptMissing | Silent | Unheard | HeardAgain | Closed
+LegEvent: TypeAlias = (
+    OpenFailed | FirstPacket | Refused | Dtmf | Played | PromptMissing | Silent | Unheard | HeardAgain | Closed
+)
 CallEvent: TypeAlias = RecordBegan | Recorded | RecordFailed | RecordGap
 Event: TypeAlias = LegEvent | CallEvent | Hello | State | Bound | BindFailed | Pong

@@ -1,14 +1,19 @@
-"""Whose packets a leg takes: the source address is found once, by the rules of `Remote`, and kept."""
+"""Whose packets a leg takes: one source at a time, found by the rules of `Remote`, and kept."""
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import TypeAlias
 
-from siaga_pbx.media.protocol import Remote
+from siaga_pbx.media.protocol import Network, Remote
 
 Source: TypeAlias = tuple[str, int]
+Place: TypeAlias = tuple[Network, int | None]
+"""Sources: those of a network, at one port or at any."""
 
 FALLBACK_S = 2.0
 """How long a trunk's SDP address is waited for before another of its addresses is taken."""
+HANDED_OVER_S = 0.2
+"""How long the source so far must have been silent before another takes its place that the new SDP does not name to the
+port."""
 
 
 class SourceGate:
@@ -28,9 +33,17 @@ class SourceGate:
             return None
         return self._host, self.remote.port
 
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Where a source can be that may ever be admitted."""
+        return (*self.remote.accept, *(() if self._host is None else (ip_network(self._host),)))
+
     def named(self, source: Source) -> bool:
         """Whether this is the source the SDP names."""
         return source[0] == self._host and (source[1] == self.remote.port or not self.remote.strict)
+
+    def named_exactly(self, source: Source) -> bool:
+        return source[:2] == (self._host, self.remote.port)
 
     def admits(self, source: Source, now: float) -> bool:
         """Whether this source, the first to send, may be the far side."""
@@ -51,9 +64,104 @@ class SourceGate:
         outside = self.target is None or not self._within(self.target[0])
         return source if not self.named(source) and (outside or self.remote.strict) else self.target
 
+    def target_after(self, former: Source) -> Source | None:
+        """Where to send while nothing has come from the new far side: to the old, if the new cannot be reached at the
+        address of its SDP (it is behind NAT)."""
+        if not self.remote.sending:
+            return None
+        hidden = bool(self.remote.accept) and self.target is not None and not self._within(self.target[0])
+        return former if hidden else self.target
+
     def _within(self, host: str) -> bool:
         address = ip_address(host)
         return any(address in network for network in self.remote.accept)
+
+
+class SourceLock:
+    """The source that a leg takes packets from, and no other: `source`, once there is one; `former` while it is that of
+    the far side before the last re-INVITE, from whose successor nothing has come yet."""
+
+    __slots__ = ("_reporter", "former", "gate", "source")
+
+    def __init__(self) -> None:
+        self.gate: SourceGate | None = None
+        self.source: Source | None = None
+        self.former = False
+        self._reporter: Source | None = None
+
+    @property
+    def target(self) -> Source | None:
+        """Where to send."""
+        if self.gate is None:
+            return None
+        if self.source is None:
+            return self.gate.target
+        return self.gate.target_after(self.source) if self.former else self.gate.target_for(self.source)
+
+    @property
+    def allowed(self) -> tuple[Place, ...]:
+        """Where packets may come from that are to be looked at, now or after a while."""
+        if self.source is not None and not self.former:
+            return ((ip_network(self.source[0]), self.source[1]),)
+        networks = self.gate.networks if self.gate is not None else ()
+        former = () if self.source is None else (ip_network(self.source[0]),)
+        return tuple([(network, None) for network in (*former, *networks)])
+
+    @property
+    def allowed_reports(self) -> tuple[Place, ...]:
+        """The same of RTCP."""
+        if self._reporter is not None:
+            return ((ip_network(self._reporter[0]), self._reporter[1]),)
+        return tuple([(network, None) for network, _ in self.allowed])
+
+    def connect(self, remote: Remote, now: float, source: Source | None = None, former: bool = False) -> bool:
+        """The far side as agreed now; False if its rule is the old one, and so the source stays. Otherwise the source
+        so far stays until the first packet of the new far side. `source`, `former`: as another worker had them."""
+        stays = self.gate is not None and self.gate.remote.same_source(remote)
+        self.gate = SourceGate(remote, now)
+        if source is not None:
+            self.source, self.former = source, former
+        elif not stays:
+            self.former = self.source is not None
+        return not stays
+
+    def knows(self, source: Source) -> bool:
+        """Whether it is the source after all, in the form that the socket gives it: of IPv6 with flow and scope, which
+        another worker did not tell."""
+        if self.source is None or source[:2] != self.source[:2]:
+            return False
+        self.source = source
+        return True
+
+    def admits(self, source: Source, heard_at: float, now: float) -> bool:
+        """Whether this other source may take the place. `heard_at`: when a packet came last that was taken."""
+        gate = self.gate
+        if gate is None or (self.source is not None and not self.former):
+            return False
+        if self.source is None or gate.named_exactly(source):
+            return gate.admits(source, now)
+        if gate.named(source) and source[0] != self.source[0]:
+            return True
+        if gate.named(source) or gate.remote.strict:
+            return now - heard_at >= HANDED_OVER_S and gate.admits(source, now)
+        return now - heard_at >= FALLBACK_S and gate.admits(source, now)
+
+    def take(self, source: Source) -> bool:
+        """This is the far side from now on; whether the SDP names it."""
+        self.source, self.former, self._reporter = source, False, None
+        return self.gate is not None and self.gate.named(source)
+
+    def admits_report(self, source: Source) -> bool:
+        """Whether RTCP from there is the far side's: only from the machine that its audio comes from, and from one port
+        there, the one above that of its audio (RFC 3550 11) before any other."""
+        if self._reporter is not None and source[:2] == self._reporter[:2]:
+            return True
+        if self.source is None or source[0] != self.source[0]:
+            return False
+        if self._reporter is None or source[1] == self.source[1] + 1:
+            self._reporter = source
+            return True
+        return False
 
 
 def _address(host: str) -> str | None:

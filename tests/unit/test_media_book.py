@@ -131,7 +131,12 @@ def test_the_source_found_stands_while_its_rule_does() -> None:
     assert book.missing(NOTHING)[1] == Connect("a", replace(REMOTE, sending=False), ("192.0.2.9", 5000))
     assert written(Connect("a", replace(REMOTE, sending=False))).missing(book.state(())) == [], "it knows more"
     book.obey(Connect("a", replace(REMOTE, port=4002)))
-    assert book.missing(NOTHING)[1] == Connect("a", replace(REMOTE, port=4002))
+    former = Connect("a", replace(REMOTE, port=4002), ("192.0.2.9", 5000), former=True)
+    assert book.missing(NOTHING)[1] == former, "until the first packet from the new far side"
+    book.obey(Connect("a", replace(REMOTE, port=4002, sending=False)))
+    assert book.missing(NOTHING)[1] == replace(former, remote=replace(REMOTE, port=4002, sending=False))
+    book.learn(FirstPacket("a", "192.0.2.9", 4002, True))
+    assert book.legs["a"].connect == Connect("a", replace(REMOTE, port=4002, sending=False), ("192.0.2.9", 4002))
 
 
 def test_a_recording_goes_on_and_ends() -> None:

@@ -24,6 +24,9 @@ COMMANDS: list[p.Command] = [
             payload_type=97,
             telephone_event=96,
             ptime_ms=30,
+            max_ptime_ms=60,
+            comfort_noise=True,
+            rtcp=("192.0.2.7", 5005),
             accept=(ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")),
             strict=True,
             sending=False,
@@ -73,7 +76,8 @@ EVENTS: list[p.Event] = [
     p.RecordFailed("call", "/calls/a.wav", "No space left on device", False),
     p.RecordBegan("call", 1234567.890123456),
     p.RecordGap("call", 1.5, 0.25, "the media worker died"),
-    p.Pong(7, 900, 3, 1.5),
+    p.Pong(7, 900, {"stranger": 3}, 1.5),
+    p.Refused("leg", p.Why.STRANGER, "192.0.2.66", 4000, 7),
 ]
 
 

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from siaga_pbx.media.protocol import Remote
-from siaga_pbx.media.source import FALLBACK_S, SourceGate
+from siaga_pbx.media.source import FALLBACK_S, HANDED_OVER_S, SourceGate, SourceLock
 
 TRUNK = Remote(host="192.0.2.10", port=4000, accept=(ip_network("192.0.2.0/24"),))
 SEAT = Remote(host="198.51.100.7", port=4000, strict=True)
@@ -80,3 +80,104 @@ def test_which_re_offers_keep_the_source() -> None:
     )
     assert not TRUNK.same_source(Remote(host="192.0.2.10", port=4002, accept=TRUNK.accept))
     assert not TRUNK.same_source(Remote(host="192.0.2.11", port=4000, accept=TRUNK.accept))
+
+
+def locked(remote: Remote, source: tuple[str, int]) -> SourceLock:
+    lock = SourceLock()
+    assert lock.connect(remote, 100.0)
+    assert lock.admits(source, 0.0, 100.0 + FALLBACK_S)
+    lock.take(source)
+    return lock
+
+
+MOVED = Remote(host="192.0.2.20", port=5000, accept=TRUNK.accept)
+SAME_HOST = Remote(host="192.0.2.10", port=5000, accept=TRUNK.accept)
+SEAT_MOVED = Remote(host="198.51.100.7", port=4002, strict=True)
+NAT_MOVED = Remote(host="10.0.0.5", port=4002, accept=NAT.accept, strict=True)
+
+
+def test_once_found_it_is_the_only_one() -> None:
+    lock = locked(TRUNK, ("192.0.2.10", 9999))
+    for other in (("192.0.2.10", 4000), ("192.0.2.11", 4000), ("198.51.100.7", 4000)):
+        assert not lock.admits(other, 0.0, 1000.0)
+    assert not lock.connect(Remote(host="192.0.2.10", port=4000, accept=TRUNK.accept, sending=False), 200.0)
+    assert (lock.source, lock.former) == (("192.0.2.10", 9999), False)
+    assert not lock.admits(("192.0.2.10", 4000), 0.0, 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "source", "after", "other", "silent_s", "admitted"),
+    [
+        (TRUNK, ("192.0.2.10", 4000), MOVED, ("192.0.2.20", 5000), 0.0, True),
+        (TRUNK, ("192.0.2.10", 4000), MOVED, ("192.0.2.20", 7777), 0.0, True),  # any one port of the SDP's address
+        (TRUNK, ("192.0.2.10", 4000), MOVED, ("192.0.2.10", 4002), 0.0, False),
+        (TRUNK, ("192.0.2.10", 4000), MOVED, ("192.0.2.30", 5000), 0.0, False),
+        (TRUNK, ("192.0.2.10", 4000), MOVED, ("192.0.2.30", 5000), FALLBACK_S, True),  # both are dead: as at first
+        (TRUNK, ("192.0.2.10", 4000), MOVED, ("198.51.100.7", 5000), 60.0, False),
+        (TRUNK, ("192.0.2.10", 4000), SAME_HOST, ("192.0.2.10", 5000), 0.0, True),
+        (TRUNK, ("192.0.2.10", 4000), SAME_HOST, ("192.0.2.10", 6666), 0.0, False),  # beside one that still talks
+        (TRUNK, ("192.0.2.10", 4000), SAME_HOST, ("192.0.2.10", 6666), HANDED_OVER_S, True),
+        (SEAT, ("198.51.100.7", 4000), SEAT_MOVED, ("198.51.100.7", 4002), 0.0, True),
+        (SEAT, ("198.51.100.7", 4000), SEAT_MOVED, ("198.51.100.7", 4004), 60.0, False),
+        (NAT, ("203.0.113.9", 61000), NAT_MOVED, ("203.0.113.9", 61002), 0.0, False),
+        (NAT, ("203.0.113.9", 61000), NAT_MOVED, ("203.0.113.9", 61002), HANDED_OVER_S, True),
+        (NAT, ("203.0.113.9", 61000), NAT_MOVED, ("203.0.113.8", 61002), 60.0, False),
+    ],
+)
+def test_who_takes_the_place_after_a_re_invite(
+    before: Remote, source: tuple[str, int], after: Remote, other: tuple[str, int], silent_s: float, admitted: bool
+) -> None:
+    lock = locked(before, source)
+    assert lock.connect(after, 200.0)
+    assert (lock.source, lock.former) == (source, True), "heard until the new one is"
+    assert lock.admits(other, 299.99 - silent_s, 300.0) is admitted
+    if admitted:
+        lock.take(other)
+        assert not lock.admits(source, 0.0, 1000.0), "the old one is a stranger now"
+
+
+def test_where_to_send_while_the_new_far_side_is_silent() -> None:
+    lock = locked(TRUNK, ("192.0.2.10", 4000))
+    lock.connect(MOVED, 200.0)
+    assert lock.target == ("192.0.2.20", 5000)
+    hidden = locked(NAT, ("203.0.113.9", 61000))
+    hidden.connect(NAT_MOVED, 200.0)
+    assert hidden.target == ("203.0.113.9", 61000), "its new address is behind the NAT"
+    hidden.take(("203.0.113.9", 61002))
+    assert hidden.target == ("203.0.113.9", 61002)
+
+
+def test_what_another_worker_found() -> None:
+    lock = SourceLock()
+    lock.connect(SAME_HOST, 200.0, ("192.0.2.10", 4000), former=True)
+    assert not lock.admits(("192.0.2.10", 6666), 200.0, 200.1)
+    assert lock.admits(("192.0.2.10", 5000), 200.0, 200.1)
+    six = SourceLock()
+    six.connect(SIX, 0.0, ("2001:db8::1", 5))
+    whole: tuple[str, int] = ("2001:db8::1", 5, 0, 0)  # type: ignore[assignment]  # as the socket gives it
+    assert six.knows(whole)
+    assert six.source == whole
+    assert not six.knows(("2001:db8::1", 6))
+
+
+def test_whose_reports_are_taken() -> None:
+    lock = SourceLock()
+    lock.connect(TRUNK, 0.0)
+    assert not lock.admits_report(("192.0.2.10", 4001)), "nothing is known of its audio"
+    lock.take(("192.0.2.10", 4000))
+    assert not lock.admits_report(("192.0.2.11", 4001))
+    assert lock.admits_report(("192.0.2.10", 7001))
+    assert not lock.admits_report(("192.0.2.10", 7003)), "one port"
+    assert lock.admits_report(("192.0.2.10", 4001)), "but the usual one before any other"
+    assert not lock.admits_report(("192.0.2.10", 7001))
+
+
+def test_what_the_kernel_is_told() -> None:
+    lock = SourceLock()
+    lock.connect(TRUNK, 0.0)
+    assert list(lock.allowed) == [(ip_network("192.0.2.0/24"), None), (ip_network("192.0.2.10"), None)]
+    lock.take(("192.0.2.10", 4000))
+    assert list(lock.allowed) == [(ip_network("192.0.2.10"), 4000)]
+    lock.connect(MOVED, 1.0)
+    assert (ip_network("192.0.2.10"), None) in lock.allowed
+    assert (ip_network("192.0.2.20"), None) in lock.allowed

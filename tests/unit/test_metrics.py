@@ -28,6 +28,7 @@ CONTRACT = {
     "siaga_agency_online": ("gauge", {"agency"}),
     "siaga_mqtt_connected": ("gauge", set()),
     "siaga_mqtt_quarantined_total": ("counter", set()),
+    "siaga_rtp_refused_packets_total": ("counter", {"reason"}),
     "siaga_trunk_up": ("gauge", {"trunk"}),
     "siaga_sip_messages_total": ("counter", {"direction", "kind"}),
     "siaga_sip_malformed_total": ("counter", {"reason"}),
