@@ -21,9 +21,11 @@ from siaga_pbx.build import Parts, assemble, stack_settings
 from siaga_pbx.config import Config, ConfigErrors
 from siaga_pbx.dispatch.broker import BrokerError
 from siaga_pbx.logs import LogWriter, start_logging
+from siaga_pbx.media.wav import mend
 from siaga_pbx.notify import Notifier
 from siaga_pbx.records.accesses import Access
 from siaga_pbx.records.errors import RecordsError, StoreInUse
+from siaga_pbx.records.recordings import complete_left
 from siaga_pbx.records.retention import Keep, purge
 from siaga_pbx.records.times import utc_text
 from siaga_pbx.view import View
@@ -56,6 +58,8 @@ RETENTION_S = 24 * 3600.0
 FIRST_RETENTION_S = 600.0
 """From the start: by then the calls of before are settled, and whoever restarts often keeps the days, too."""
 
+RECORDINGS_S = 2.0
+"""After the start: workers that outlived the last daemon have told by then which recordings they go on with."""
 _BOUND_AT_START = ("media", "records", "http")
 """Sections that a reload leaves as they were: what they name is bound, opened or spawned at the start."""
 _SIP_AT_START = ("listen", "certificate", "key", "ca", "origins", "resolver", "keep_alive_s")
@@ -105,6 +109,7 @@ class Daemon:
         self._every(config.sip.keep_alive_s, parts.hub.check_peers)
         self._every(CLOCK_CHECK_S, self._check_clock)
         self._spawn(parts.metrics.measure_loop_lag(parts.clock.now))
+        self._spawn(self._complete_recordings())
         self._spawn(self._purge())
         self._spawn(self._witness())
         self._spawn(self._notifier.keep_alive(lambda: True))
@@ -269,6 +274,19 @@ class Daemon:
             except (RecordsError, TimeoutError, OSError) as error:
                 log.warning("retention failed, tried again later", why=str(error))
             await asyncio.sleep(RETENTION_S)
+
+    async def _complete_recordings(self) -> None:
+        """What a crash left of recordings is made whole, once the workers have told of theirs."""
+        parts = self.parts
+        await asyncio.sleep(RECORDINGS_S)
+        folder = parts.config.records.recordings
+
+        def running(call: str) -> bool:
+            return parts.media.recording_of(call) is not None
+
+        with suppress(RecordsError):
+            done = await asyncio.to_thread(complete_left, parts.store, parts.reader, folder, running, mend)
+            log.info("recordings completed", recordings=done)
 
     async def _witness(self) -> None:
         """Others learn how far the record's chain is: one that is made anew later shows (`verify-records --head`)."""

@@ -265,11 +265,32 @@ def verify_records(
         list[str] | None,
         typer.Option("--head", metavar="SEQ:HASH", help="A head that was published: the chain must have it still."),
     ] = None,
+    recordings: Annotated[
+        bool, typer.Option("--recordings", help="The audio files too: every one is read, which takes its time.")
+    ] = False,
 ) -> int:
     """Check that nobody changed what is on record."""
     from siaga_pbx.commands import evidence
 
-    return evidence.verify_records(config, database, head or [])
+    return evidence.verify_records(config, database, head or [], recordings=recordings)
+
+
+@app.command()
+def recording(
+    call_id: Annotated[str, typer.Argument(metavar="CALL_ID", help="A call that is over (see: calls).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="A new file, instead of stdout.")
+    ] = None,
+    config: Config = None,
+) -> int:
+    """Write the audio of a call: siaga-pbx recording CALL_ID > call.wav.
+
+    WAV in stereo: left what the caller said, right all that the caller heard. It is compared with the SHA-256 on record
+    (exit code 1 if it is another), and noted who listens.
+    """
+    from siaga_pbx.commands.recording import recording as write
+
+    return write(config, call_id, output)
 
 
 @app.command()

@@ -200,6 +200,8 @@ def a_call(number: int, outcome: str = "answered", **more: object) -> Row:
         "trunk": "telkomsel",
         "outcome": outcome,
         "recording": None,
+        "recording_sha256": None,
+        "answered_at": None,
         **more,
     }
 

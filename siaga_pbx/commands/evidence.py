@@ -1,7 +1,7 @@
 """`verify-records` and `backup`: does the record show that somebody changed it? A copy of it that shows the same."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from siaga_pbx.commands.common import load_config
@@ -10,22 +10,27 @@ from siaga_pbx.records.backup import back_up
 from siaga_pbx.records.chain import Head
 from siaga_pbx.records.database import sqlite_file
 from siaga_pbx.records.errors import RecordsError
+from siaga_pbx.records.reader import Reader
+from siaga_pbx.records.recordings import faults
 from siaga_pbx.records.verify import Finding, examine
 
 
-def verify_records(file: Path | None, database: str | None, heads: Sequence[str]) -> int:
+def verify_records(file: Path | None, database: str | None, heads: Sequence[str], *, recordings: bool = False) -> int:
     """Every fault on stdout, one a line, and exit code 1; or a line that says what was proven.
 
     `database`: a file or a URL, such as a backup's, instead of the configuration's. `heads`: what was published.
+    `recordings`: the audio files, too.
     """
     try:
         known = [Head.parse(text) for text in heads]
     except ValueError as error:
         raise Misused(f"--head: {error}") from error
-    finding = _examined(_url(file, database), known)
-    for problem in finding.problems:
+    url = _url(file, database)
+    finding = _examined(url, known)
+    problems = [*map(str, finding.problems), *(_files(file, url) if recordings else ())]
+    for problem in problems:
         sys.stdout.write(f"{problem}\n")
-    if finding.problems:
+    if problems:
         return 1
     last = f"{finding.head.seq} events, the last {finding.last_at}, head {finding.head}"
     gone = f", {finding.erased} calls erased" if finding.erased else ""
@@ -45,6 +50,15 @@ def backup(file: Path | None, target: Path) -> int:
         raise Failed(f"{target} is a copy of a record with faults, the first: {finding.problems[0]}")
     sys.stdout.write(f"{target}: {target.stat().st_size} bytes, {finding.head.seq} events, head {finding.head}\n")
     return 0
+
+
+def _files(file: Path | None, database: str) -> Iterator[str]:
+    """What is wrong with the recordings."""
+    try:
+        with Reader(database) as reader:
+            yield from faults(reader, load_config(file).records.recordings)
+    except RecordsError as error:
+        raise Failed(f"the recordings cannot be verified: {error}") from error
 
 
 def _url(file: Path | None, database: str | None) -> str:

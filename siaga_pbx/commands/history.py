@@ -13,7 +13,19 @@ from siaga_pbx.commands.times import between, duration, local
 TABLE_ROWS = 50
 """Rows of a table when neither --since nor --limit is given; --json gives every row."""
 
-_CALLS = ("id", "received", "caller", "class", "trunk", "seat", "outcome", "answered in", "talked", "disposition")
+_CALLS = (
+    "id",
+    "received",
+    "caller",
+    "class",
+    "trunk",
+    "seat",
+    "outcome",
+    "answered in",
+    "talked",
+    "MOS",
+    "disposition",
+)
 _DISPATCHES = ("id", "created", "agency", "category", "state", "attempts", "accepted in", "arrived in", "note")
 
 
@@ -73,6 +85,7 @@ def _call_cells(rows: Iterable[Row], zone: ZoneInfo) -> Iterator[tuple[object, .
             row["outcome"] or "live",
             duration(between(row["received_at"], row["connected_at"])),
             duration(between(row["connected_at"], row["ended_at"])),
+            row["rtp_mos"],
             row["disposition"],
         )
 

@@ -1,5 +1,6 @@
 """The running daemon, asked through its API."""
 
+import base64
 import os
 import pwd
 from collections.abc import Iterator
@@ -53,12 +54,28 @@ class Daemon:
         """As `post`."""
         return self._ask("DELETE", path, None)
 
+    @contextmanager
+    def download(self, path: str) -> Iterator[tuple[Iterator[bytes], str]]:
+        """A file, chunk by chunk, and the SHA-256 that the daemon says it has (RFC 9530). Raises `Failed`."""
+        try:
+            with self._client.stream("GET", path) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    self._check(answer, answer.json())
+                digest = answer.headers.get("repr-digest", "").removeprefix("sha-256=:").removesuffix(":")
+                yield answer.iter_bytes(), base64.b64decode(digest).hex()
+        except (httpx.HTTPError, ValueError) as error:
+            raise _no_answer(self._client, error) from error
+
     def _ask(self, method: str, path: str, body: Row | None) -> Row:
         try:
             answer = self._client.request(method, path, json=body)
             content = answer.json() if answer.content else {}
         except (httpx.HTTPError, ValueError) as error:
             raise _no_answer(self._client, error) from error
+        return self._check(answer, content)
+
+    def _check(self, answer: httpx.Response, content: object) -> Row:
         if not isinstance(content, dict):
             raise Failed(f"{self._client.base_url}: not the answer of a siaga-pbx daemon")
         if answer.status_code == httpx.codes.UNAUTHORIZED and self._untold:

@@ -1,4 +1,4 @@
-"""Brings recordings to the disk while they run: without it a power cut takes what the system has kept, half a minute."""
+"""Brings recordings to the disk while they run: a power cut would take what the system keeps, half a minute."""
 
 import ctypes
 import os

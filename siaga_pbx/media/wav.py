@@ -1,4 +1,4 @@
-"""The recordings' file format: WAV with 16-bit samples at 8 kHz, two channels. Any crash leaves one that can be mended."""
+"""The recordings' file format: WAV, 16-bit samples at 8 kHz, two channels. What a crash leaves of one can be mended."""
 
 import os
 import struct

@@ -5,7 +5,7 @@ a thread) and raises StoreUnavailable when the database cannot be read.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, TypeAlias
 
 from sqlalchemy import ColumnElement, Row, Select, select
@@ -26,6 +26,15 @@ Query: TypeAlias = Select[*tuple[object, ...]]
 LOST_OUTCOMES = ("abandoned", "failed", "interrupted")
 
 _JSON_COLUMNS = ("data", "message", "flow")
+_IN_WORDS = {
+    "call": ("called", "reason"),
+    "incident": ("note", "address"),
+    "dispatch": ("message", "reason"),
+    "outbox": ("message",),
+    "callback": ("reason",),
+    "hold": ("reason",),
+    "event": ("data",),
+}
 _ID_LEAD_MS = 60_000  # an event's id may be made this long before its time; then `since` still finds it
 
 
@@ -180,11 +189,41 @@ class Reader:
         call = self._tables["call"]
         return self._newest(select(call).where(call.c.caller_number == number), [call.c.received_at, call.c.id], None)
 
-    def events_with(self, text: str) -> list[Record]:
-        """The events that are no call's and have that text in their data. Goes through all of them."""
-        event = self._tables["event"]
-        query = select(event).where(event.c.call_id.is_(None), event.c.data.contains(text, autoescape=True))
-        return self._newest(query.where(event.c.kind.not_in([*LASTING, *RESERVED])), [event.c.seq], None)
+    def words(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str, Record]]:
+        """All that is recorded in words, as it is stored, and `wanted`: table, column, and `id, call_id, at, value`.
+
+        Goes through everything, some rows at a time. An access is left out, and so is what the chain says of itself.
+        """
+        for table, column, query in self._in_words():
+            for row in self._each(query):
+                if wanted(row["value"]):
+                    value = json.loads(row["value"]) if column in _JSON_COLUMNS else row["value"]
+                    yield table, column, {**row, "value": value}
+
+    def _in_words(self) -> Iterator[tuple[str, str, Query]]:
+        t = self._tables
+        call, incident, dispatch = t["call"], t["incident"], t["dispatch"]
+        its_call = select(incident.c.call_id).where(incident.c.id == dispatch.c.incident_id).scalar_subquery()
+        of_outbox = select(incident.c.call_id).join(dispatch, dispatch.c.incident_id == incident.c.id)
+        of_outbox_call = of_outbox.where(dispatch.c.id == t["outbox"].c.dispatch_id).scalar_subquery()
+        whose: dict[str, tuple[ColumnElement[Any], str]] = {
+            "call": (call.c.id, "received_at"),
+            "incident": (incident.c.call_id, "opened_at"),
+            "dispatch": (its_call, "created_at"),
+            "outbox": (of_outbox_call, "created_at"),
+            "callback": (t["callback"].c.id, "at"),
+            "hold": (t["hold"].c.id, "placed_at"),
+            "event": (t["event"].c.call_id, "at"),
+        }
+        for table, columns in _IN_WORDS.items():
+            call_id, at = whose[table]
+            for name in columns:
+                column = t[table].c[name]
+                labelled = call_id.label("call_id"), t[table].c[at].label("at"), column.label("value")
+                query = select(t[table].c.id, *labelled).where(column.is_not(None))
+                if table == "event":
+                    query = query.where(t[table].c.kind.not_in([*LASTING, *RESERVED]))
+                yield table, name, query
 
     def callback(self, call_id: str) -> list[Record]:
         """What became of a call on the call-back list: a row, or none."""
@@ -210,6 +249,14 @@ class Reader:
         call = self._tables["call"]
         query = select(call.c.id, call.c.recording).where(call.c.ended_at < before, call.c.recording.is_not(None))
         return self._newest(query, [call.c.received_at, call.c.id], None)
+
+    def recordings(self, *, complete: bool) -> list[Record]:
+        """The `id`, `recording` and `recording_sha256` of ended calls whose recording is complete, or is not."""
+        call = self._tables["call"]
+        digest = call.c.recording_sha256
+        query = select(call.c.id, call.c.recording, digest).where(call.c.recording.is_not(None))
+        known = digest.is_not(None) if complete else digest.is_(None)
+        return self._newest(query.where(known, call.c.ended_at.is_not(None)), [call.c.received_at, call.c.id], None)
 
     def unerased(self, *, before: str) -> list[Record]:
         """The `id` and `recording` of calls that ended before that time and have content, still or again."""
@@ -251,6 +298,15 @@ class Reader:
 
     def _rows(self, query: Query) -> list[Record]:
         return [_decoded(dict(row._mapping)) for row in self._all(query)]
+
+    def _each(self, query: Query) -> Iterator[dict[str, Any]]:
+        """As they come: all of them would not fit into memory."""
+        try:
+            with self._engine.connect() as connection:
+                for row in connection.execute(query, execution_options={"yield_per": 1000}):
+                    yield dict(row._mapping)
+        except DBAPIError as error:
+            raise StoreUnavailable(str(error.orig)) from error
 
     def _all(self, query: Query) -> list[Row[Any]]:
         try:

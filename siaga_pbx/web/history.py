@@ -3,6 +3,7 @@
 Routes are plain functions, which FastAPI runs in worker threads: a slow disk never holds up the loop of the calls.
 """
 
+import base64
 from datetime import UTC
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +12,11 @@ from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import AwareDatetime
 
+from siaga_pbx.records.errors import NotOnRecord, NotPossible
+from siaga_pbx.records.recordings import Recording, find
 from siaga_pbx.web.centre import Cause, Refused
 from siaga_pbx.web.live import UNKNOWN, Id
+from siaga_pbx.web.problem import Problem
 from siaga_pbx.web.records import (
     CallDetail,
     CallRecord,
@@ -51,12 +55,19 @@ def history(records: RecordsView, recordings: Path) -> APIRouter:
     @router.get(
         "/calls/{call_id}/recording",
         response_class=FileResponse,
-        summary="The audio of a call: caller left, seat right",
-        responses=UNKNOWN | {200: {"content": {"audio/wav": {}}, "description": "a WAV file"}},
+        summary="The audio of a call: caller left, what the caller hears right",
+        responses=UNKNOWN
+        | {
+            200: {"content": {"audio/wav": {}}, "description": "a WAV file"},
+            409: {"model": Problem, "description": "it is not complete yet"},
+        },
     )
     def get_recording(call_id: Id) -> Response:
-        path = _recording(_known(records, call_id), recordings)
-        return FileResponse(path, media_type="audio/wav", filename=f"{call_id}.wav")
+        """Complete once the call is over. `Repr-Digest` (RFC 9530) is the SHA-256 on record: compare what you got."""
+        found = _recording(_known(records, call_id), records, recordings)
+        digest = base64.b64encode(bytes.fromhex(found.sha256)).decode()
+        headers = {"repr-digest": f"sha-256=:{digest}:"}
+        return FileResponse(found.path, media_type="audio/wav", filename=f"{call_id}.wav", headers=headers)
 
     @router.get("/incidents", response_model=list[IncidentRecord], summary="Incidents, oldest first")
     def get_incidents(since: Since = None, limit: Limit = 100) -> Response:
@@ -90,10 +101,11 @@ def _known(records: RecordsView, call_id: str) -> Row:
     return call
 
 
-def _recording(call: Row, recordings: Path) -> Path:
-    """The call's audio file. It must lie in the folder: a row that was tampered with opens no other file."""
-    name = call.get("recording")
-    path = (recordings / name).resolve() if isinstance(name, str) and name else None
-    if path is None or not path.is_relative_to(recordings.resolve()) or not path.is_file():
-        raise Refused(Cause.UNKNOWN, f"call {call['id']} has no recording")
-    return path
+def _recording(call: Row, records: RecordsView, folder: Path) -> Recording:
+    id = str(call["id"])
+    try:
+        return find(dict(call), lambda: [dict(event) for event in records.events(call_id=id)], folder)
+    except NotOnRecord as error:
+        raise Refused(Cause.UNKNOWN, str(error)) from error
+    except NotPossible as error:
+        raise Refused(Cause.CONFLICT, str(error)) from error

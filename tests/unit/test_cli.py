@@ -27,6 +27,7 @@ COMMANDS = (
     "mqtt-acl",
     "trace",
     "verify-records",
+    "recording",
     "backup",
     "report",
     "hold",

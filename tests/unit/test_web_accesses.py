@@ -25,7 +25,7 @@ def asked(
     app = create_app(
         ACentre(),
         TOKEN,
-        records=SomeRecords([a_call(1, recording="c1.wav")]),
+        records=SomeRecords([a_call(1, recording="c1.wav", recording_sha256="00" * 32)]),
         outage=Outage,
         registry=CollectorRegistry(),
         recordings=recordings,

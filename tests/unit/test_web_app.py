@@ -1,7 +1,9 @@
 """The API (DESIGN.md 8): what each endpoint gives, and how it refuses."""
 
 import asyncio
+from base64 import b64decode
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -12,7 +14,7 @@ from siaga_pbx.records.models import tables
 from siaga_pbx.records.reader import Reader
 from siaga_pbx.web.app import create_app
 from siaga_pbx.web.centre import CancelRequest, CentreView, Check, Place, UpdateRequest
-from siaga_pbx.web.records import CallRecord, DispatchRecord, EventRecord, IncidentRecord, RecordsView
+from siaga_pbx.web.records import CallRecord, DispatchRecord, EventRecord, IncidentRecord, RecordsView, Row
 from tests.web_centre import AT, NUMBER, QUARANTINED, TOKEN, ACentre, Outage, SomeRecords, a_call
 
 
@@ -250,21 +252,60 @@ def test_a_recording(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "c1.wav").write_bytes(b"RIFF....")
     (tmp_path / "secret").write_text("secret")
+    digest = sha256(b"RIFF....").hexdigest()
     calls = [
-        a_call(1, recording="c1.wav"),
-        a_call(2, recording="../secret"),
-        a_call(3, recording=str(tmp_path / "secret")),
-        a_call(4, recording="gone.wav"),
-        a_call(5, recording=str(folder / "c1.wav")),
-        a_call(6),
+        a_call(1, recording="c1.wav", recording_sha256=digest),
+        a_call(2, recording="../secret", recording_sha256=digest),
+        a_call(3, recording=str(tmp_path / "secret"), recording_sha256=digest),
+        a_call(4, recording="gone.wav", recording_sha256=digest),
+        a_call(5, recording=str(folder / "c1.wav"), recording_sha256=digest),
     ]
     api = Api(SomeRecords(calls), folder)
     answer = api.get("/api/v1/calls/c1/recording")
     assert (answer.headers["content-type"], answer.content) == ("audio/wav", b"RIFF....")
     assert 'filename="c1.wav"' in answer.headers["content-disposition"]
+    encoded = answer.headers["repr-digest"].removeprefix("sha-256=:").removesuffix(":")
+    assert b64decode(encoded).hex() == digest
     assert api.get("/api/v1/calls/c5/recording").status_code == 200
-    for number in (2, 3, 4, 6):
-        assert "has no recording" in problem(api.get(f"/api/v1/calls/c{number}/recording"), 404)
+    for number in (2, 3, 4):
+        assert "is kept elsewhere, or lost" in problem(api.get(f"/api/v1/calls/c{number}/recording"), 404)
+
+
+def test_why_there_is_no_recording(tmp_path: Path) -> None:
+    (tmp_path / "c9.wav").write_bytes(b"RIFF....")
+    at = "2026-11-24T07:00:00.000Z"
+    calls = [
+        a_call(1, ended_at=None, recording="c1.wav"),
+        a_call(2),
+        a_call(3, answered_at=at),
+        a_call(4, answered_at=at),
+        a_call(5, answered_at=at),
+        a_call(6, answered_at=at, recording="c6.wav"),
+        a_call(9, answered_at=at, recording="c9.wav"),
+    ]
+    events: list[Row] = [
+        {"call_id": "c4", "at": at, "kind": "recording_erased", "data": {}},
+        {"call_id": "c5", "at": at, "kind": "erased", "data": {"digest": ""}},
+        {
+            "call_id": "c6",
+            "at": at,
+            "kind": "record_failed",
+            "data": {"reason": "Read-only file system", "final": True},
+        },
+    ]
+    api = Api(SomeRecords(calls, events), tmp_path)
+    told = {
+        "c1": (409, "call c1 is still running: its recording is complete when it is over"),
+        "c2": (404, "call c2 was not recorded: it was never answered"),
+        "c3": (404, "call c3 was not recorded"),
+        "c4": (404, "the recording of call c4 was erased on 2026-11-24"),
+        "c5": (404, "call c5 was erased on 2026-11-24"),
+        "c6": (404, "call c6 was not recorded: Read-only file system"),
+        "c8": (404, "no call c8 is on record"),
+        "c9": (409, "call c9: its recording is not complete yet; try again in a minute"),
+    }
+    for call, (status, detail) in told.items():
+        assert problem(api.get(f"/api/v1/calls/{call}/recording"), status) == detail
 
 
 @pytest.mark.parametrize("path", ["/api/v1/calls", "/api/v1/calls/c1", "/api/v1/dispatches", "/api/v1/callbacks"])
