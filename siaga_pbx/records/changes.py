@@ -71,9 +71,24 @@ class Erase:
 
 @dataclass(frozen=True, slots=True)
 class Blank:
-    """The content of events that are no call's goes; the chain still verifies."""
+    """The content of these events goes; the chain still verifies. Refused while a call of theirs is live or held."""
 
     event_ids: tuple[str, ...]
 
 
 Change: TypeAlias = Insert | Update | Upsert | Delete | Event | Erase | Blank
+
+
+def call_of(change: Change) -> str | None:
+    """The call that it is about, if it says so."""
+    match change:
+        case Event(call_id=str(call_id)):
+            return call_id
+        case Insert("call", row) if "id" in row:
+            return str(row["id"])
+        case Update("call", id):
+            return id
+        case Insert(_, row) | Upsert(_, row) if "call_id" in row:
+            return str(row["call_id"])
+        case _:
+            return None

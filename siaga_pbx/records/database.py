@@ -1,9 +1,11 @@
 """Connections: one for the writer, read-only ones for everybody else, and the schema's migrations."""
 
+import errno
 import os
 import re
 import threading
 from pathlib import Path
+from typing import TypeAlias
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -19,6 +21,9 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
 
 from siaga_pbx.records import postgres
 from siaga_pbx.records.errors import StoreUnavailable
+
+FileIdentity: TypeAlias = tuple[int, int]
+"""Device and inode."""
 
 _MODE = 0o600  # callers' numbers: for the daemon's user alone
 _REFUSALS = (IntegrityError, DataError, ProgrammingError, NotSupportedError)
@@ -37,7 +42,7 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database))
 
 
-def file_identity(file: Path | None) -> tuple[int, int] | None:
+def file_identity(file: Path | None) -> FileIdentity | None:
     """What tells one file from another at the same path; None without a file. Raises OSError."""
     if file is None:
         return None
@@ -61,6 +66,8 @@ def is_outage(error: Exception) -> bool:
 
 def is_harmless(error: Exception) -> bool:
     """Whether an outage cannot have damaged the database: it is locked, full or read-only."""
+    if isinstance(error, PermissionError):
+        return True
     name = getattr(error.orig, "sqlite_errorname", "") if isinstance(error, DBAPIError) else ""
     return str(name).startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_READONLY"))
 
@@ -79,7 +86,8 @@ def be_the_writer(connection: Connection, name: str) -> None:
 
 
 def _sqlite_writer(url: str, busy_timeout_s: float, *, foreign_keys: bool) -> Engine:
-    """In WAL mode; a transaction begins with the write lock."""
+    """In WAL mode; a transaction begins with the write lock. Raises OSError, see `prepare_file`."""
+    prepare_file(url)
     engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": busy_timeout_s, "isolation_level": None})
 
     @event.listens_for(engine, "connect")
@@ -127,23 +135,22 @@ def reader_engine(url: str) -> Engine:
 
 
 def prepare_file(url: str) -> None:
-    """The database's file and folder are there, the file for its owner alone (its -wal and -shm take the same mode)."""
+    """The database's file and folder are there, the file for its owner alone (its -wal and -shm take the same mode).
+
+    Raises OSError; PermissionError for a file that cannot be written: SQLite would open it all the same, for reading,
+    and leave a -shm behind that could not be written when the file can be again. A file that is there is not opened to
+    find that out: when a process closes one, all its locks on it are gone, SQLite's among them.
+    """
     file = sqlite_file(url)
     if file is None:
         return
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE))
+    if not file.exists():
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE))
     if file.stat().st_mode & 0o077:
         file.chmod(_MODE)
-
-
-def check(connection: Connection) -> None:
-    """SQLite's quick_check. Raises StoreUnavailable with its first finding."""
-    if connection.dialect.name != "sqlite":
-        return
-    found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
-    if found != "ok":
-        raise StoreUnavailable(f"the database is damaged: {found}")
+    if not os.access(file, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, "the database cannot be written", str(file))
 
 
 def empty_log(connection: Connection) -> None:
@@ -158,7 +165,6 @@ def migrate(url: str, busy_timeout_s: float = 5.0) -> None:
 
     Raises DBAPIError when the database fails, StoreUnavailable when the schema is of a later version than this program.
     """
-    prepare_file(url)
     if sqlite_file(url) is None:
         engine = postgres.writer_engine(url, "siaga-pbx migration", busy_timeout_s, patient=True)
     else:

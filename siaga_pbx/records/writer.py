@@ -12,13 +12,12 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 
 from siaga_pbx.records.chain import Head
-from siaga_pbx.records.changes import Change, Event, Insert, Update, Upsert
+from siaga_pbx.records.changes import Change, Event, Update, call_of
 from siaga_pbx.records.database import (
+    FileIdentity,
     be_the_writer,
-    check,
     empty_log,
     file_identity,
-    is_harmless,
     is_outage,
     migrate,
     sqlite_file,
@@ -27,6 +26,7 @@ from siaga_pbx.records.database import (
 from siaga_pbx.records.errors import ChangeRefused, StoreUnavailable
 from siaga_pbx.records.hooks import Hooks
 from siaga_pbx.records.ids import new_id
+from siaga_pbx.records.inspection import Soundness
 from siaga_pbx.records.journal import Entry, Journal, described
 from siaga_pbx.records.ledger import Ledger
 from siaga_pbx.records.models import tables
@@ -45,13 +45,17 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class WriterSettings:
-    """`node`: whose crashed calls are closed (None: all). `keep`: calls that go on. Times in seconds."""
+    """`node`: whose crashed calls are closed (None: all). `keep`: calls that go on. Times in seconds.
+
+    `check_s`: how long the check of its file is waited for; one that is damaged is not written before that.
+    """
 
     database: str
     node: str | None = None
     keep: Collection[str] = ()
     busy_timeout_s: float = 2.0
     retry_s: float = 1.0
+    check_s: float = 1.0
 
 
 class Writer:
@@ -82,8 +86,8 @@ class Writer:
         self._file = sqlite_file(settings.database)
         self._engine: Engine | None = None
         self._connection: Connection | None = None
-        self._identity: tuple[int, int] | None = None
-        self._sound = False  # migrated and checked, and nothing went wrong since that could damage it
+        self._identity: FileIdentity | None = None
+        self._soundness = Soundness(self._file)
         self._settled = False  # the rows of a crashed run are closed
         self._in_doubt = 0  # a commit up to this batch failed half-way: only the database can tell whether it took
         self._waiting: list[Batch] = []  # those with futures among them
@@ -92,6 +96,11 @@ class Writer:
         self._retry_at = 0.0
         self._alarmed: set[str] = set()
         self._told_lost = self._told_dropped = 0
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether there is nothing to do but what it is given."""
+        return self.up and not self._soundness.checking
 
     def start(self) -> None:
         """The first attempt at the database. Never raises: if it fails, the journal takes over."""
@@ -110,6 +119,8 @@ class Writer:
             self._last += 1
             batch.number = self._last
         somebody_waits = any(batch.future is not None for batch in batches)  # a dispatch: worth an attempt of its own
+        if self.up and self._soundness.checking:
+            self._look()
         if not self.up and (somebody_waits or time.monotonic() >= self._retry_at):
             self.recover()
         if self.up and batches:
@@ -120,6 +131,10 @@ class Writer:
         done = self._marks.get(self.run, 0)
         self._tell_waiting(batch for batch in batches if batch.number <= done)
         self._divert([batch for batch in batches if batch.number > done])
+
+    def tell_outage(self, why: str) -> None:
+        """The database cannot be had yet."""
+        self._alarm("records", True, why)
 
     def recover(self) -> bool:
         """Tries the database: opens it, replays the journal, closes a crashed run's rows. Never raises."""
@@ -146,6 +161,7 @@ class Writer:
         if not self.up:
             self.recover()
         self._journal.close()
+        self._soundness.close()
         self._tell_journal()
         self._tell_waiting(self._waiting)  # the process ends: nobody confirms anything any more
         if self._connection is not None:
@@ -227,7 +243,7 @@ class Writer:
     def _refusal(self, changes: Sequence[Change], error: Exception) -> Event:
         """The event that holds what was refused; it belongs to the call, so that it is erased with it."""
         data = {"error": _first_line(error), "changes": [described(change) for change in changes]}
-        call_id = next(filter(None, map(_call_of, changes)), None)
+        call_id = next(filter(None, map(call_of, changes)), None)
         return Event(self._now(), "system", "records", call_id, "changes_refused", data)
 
     # --- the database fails and comes back ----------------------------------------------------------------------------
@@ -235,23 +251,28 @@ class Writer:
     def _connect(self) -> None:
         if self._connection is not None:
             return
-        if not self._sound:
+        if not self._soundness.known:
             migrate(self._settings.database, self._settings.busy_timeout_s)
         name = f"siaga-pbx {self.run}"
         self._engine = writer_engine(self._settings.database, self._settings.busy_timeout_s, name)
         self._connection = connection = self._engine.connect()
         be_the_writer(connection, name)
         self._identity = file_identity(self._file)
+        self._soundness.confirm(self._identity, self._settings.check_s)
         with connection.begin():
-            if not self._sound:
-                check(connection)
-            self._sound = True
             self._ledger.load(connection)
             self._marks = {self.run: self._ledger.mark(connection, self.run)}
             self.head = self._ledger.head
         self._in_doubt = 0
         waiting, self._waiting = self._waiting, []
         self._tell_waiting(waiting)
+
+    def _look(self) -> None:
+        """Whether the check that goes on has found something."""
+        try:
+            self._soundness.confirm(self._identity, 0)
+        except StoreUnavailable as error:
+            self._fall(error)
 
     def _sound_connection(self) -> Connection:
         if self._connection is None:
@@ -263,7 +284,7 @@ class Writer:
     def _fall(self, error: Exception) -> None:
         """The database failed: no connection until the next attempt, which tells what a half-way commit came to."""
         self.up = False
-        self._sound = self._sound and is_harmless(error)
+        self._soundness.note(error)
         self._disconnect()
         if self._in_doubt:
             with suppress(Exception):
@@ -367,17 +388,3 @@ class Writer:
 def _first_line(error: Exception) -> str:
     """What went wrong; the SQL below it helps nobody who reads an alarm."""
     return str(error).partition("\n")[0]
-
-
-def _call_of(change: Change) -> str | None:
-    match change:
-        case Event(call_id=str(call_id)):
-            return call_id
-        case Insert("call", row) if "id" in row:
-            return str(row["id"])
-        case Update("call", id):
-            return id
-        case Insert(_, row) | Upsert(_, row) if "call_id" in row:
-            return str(row["call_id"])
-        case _:
-            return None
