@@ -1,0 +1,154 @@
+"""What a conference hears of one far side: its packets in as they come, 20 ms at a time out by our clock. Pure.
+
+Packets come unevenly, in sizes of the far side's choice, late or not at all, by a clock that is not ours. So its audio
+is held back by some 40 ms; that grows when packets come later than that, and shrinks again by playing a little faster.
+What is missing is the last 20 ms once more, fading; then silence.
+"""
+
+import numpy as np
+
+from siaga_pbx.media.g711 import FRAME, LINEAR, Samples
+from siaga_pbx.media.protocol import Codec
+
+RESERVE = 320
+"""Samples (40 ms) of silence before the first packet."""
+MARGIN = 80
+"""Samples (10 ms) of reserve that a packet gets that came too late, and all after it."""
+LOW, MIDDLE, HIGH = 240, 360, 480
+"""Samples there at the moment of the least in a second: outside of LOW and HIGH it is brought to MIDDLE, a sample in
+20 ms: one part in 160, which nobody hears."""
+TOO_MUCH = 960
+"""More than this (120 ms) is left out at once."""
+IDLE = 10
+"""Frames without a packet (200 ms) after which the next one begins anew."""
+FADE = 2
+"""Frames over which what is missing fades."""
+
+_SIZE = 4096
+"""Samples held (512 ms): a power of two, so that a timestamp is its place in the ring."""
+_LONGEST = _SIZE - RESERVE
+_WINDOW = 50
+_SIGN = 1 << 31
+_ALL = (1 << 32) - 1
+_RAMPS = tuple(np.linspace(1 - n / FADE, 1 - (n + 1) / FADE, FRAME, endpoint=False) for n in range(FADE))
+
+
+class Playout:
+    """`put` each packet, `take` every 20 ms."""
+
+    __slots__ = (
+        "_epoch",
+        "_faded",
+        "_idle",
+        "_last",
+        "_least",
+        "_looked",
+        "_newest",
+        "_next",
+        "_samples",
+        "_slip",
+        "_there",
+        "late",
+    )
+
+    def __init__(self) -> None:
+        self.late = 0
+        """Packets that came too late to be heard."""
+        self._samples = np.zeros(_SIZE, dtype=np.int16)
+        self._there = np.zeros(_SIZE, dtype=np.bool_)
+        self._next = self._newest = 0
+        """Timestamps: of the next sample to be taken, and of the one behind the last that came."""
+        self._epoch = -1
+        self._idle = IDLE
+        self._last: Samples = np.zeros(FRAME, dtype=np.int16)
+        self._faded = FADE
+        self._least = self._looked = self._slip = 0
+
+    def put(self, epoch: int, timestamp: int, codes: bytes, law: Codec) -> None:
+        """A packet's audio; `epoch` tells one numbering of the source from the next. None comes twice."""
+        size = len(codes)
+        if size > _LONGEST:
+            return
+        ahead = _signed(timestamp - self._next)
+        if epoch != self._epoch or self._idle >= IDLE or not -_SIZE < ahead <= _SIZE - size:
+            self._begin(epoch, timestamp)
+        elif ahead < 0:
+            if _signed(timestamp + size - self._newest) <= 0:
+                self.late += 1
+                return
+            self._next = (timestamp - MARGIN) & _ALL  # the newest there is: its way has become longer
+            self._least, self._looked, self._slip = _SIZE, 0, 0
+        self._lay_down(timestamp & (_SIZE - 1), LINEAR[law][np.frombuffer(codes, dtype=np.uint8)])
+        if _signed(timestamp + size - self._newest) > 0:
+            self._newest = (timestamp + size) & _ALL
+
+    def take(self) -> Samples | None:
+        """The next 20 ms, `FRAME` linear samples; None for silence."""
+        lead = _signed(self._newest - self._next)
+        if lead <= 0:
+            self._idle = min(self._idle + 1, IDLE)
+            self._next = (self._next + FRAME) & _ALL
+            return self._missing()
+        self._idle = 0
+        slip = self._correction(lead)
+        samples, there = self._cut(FRAME + slip)
+        if slip:
+            at = np.arange(FRAME) * (len(samples) / FRAME)
+            samples = np.interp(at, np.arange(len(samples)), samples).astype(np.int16)
+            there = there[np.minimum(at.astype(np.intp), len(there) - 1)]
+        if there.all():
+            self._last, self._faded = samples, 0
+            return samples
+        fill = self._missing()
+        return np.where(there, samples, 0 if fill is None else fill).astype(np.int16)
+
+    def _begin(self, epoch: int, timestamp: int) -> None:
+        self._epoch = epoch
+        self._next = (timestamp - RESERVE) & _ALL
+        self._newest = timestamp
+        self._there[:] = False
+        self._idle = 0
+        self._least, self._looked, self._slip = _SIZE, 0, 0
+
+    def _missing(self) -> Samples | None:
+        """What stands for 20 ms that are not there."""
+        if self._faded == FADE:
+            return None
+        self._faded += 1
+        return (self._last * _RAMPS[self._faded - 1]).astype(np.int16)
+
+    def _correction(self, lead: int) -> int:
+        """How many samples more or fewer than `FRAME` the next 20 ms are made of."""
+        self._least = min(self._least, lead)
+        self._looked += 1
+        if self._looked == _WINDOW:
+            if self._least > TOO_MUCH:
+                self._cut(self._least - MIDDLE)
+            elif not LOW <= self._least <= HIGH:
+                self._slip = self._least - MIDDLE
+            self._least, self._looked = _SIZE, 0
+        if not self._slip:
+            return 0
+        step = 1 if self._slip > 0 else -1
+        self._slip -= step
+        return step
+
+    def _lay_down(self, start: int, samples: Samples) -> None:
+        first = min(len(samples), _SIZE - start)
+        self._samples[start : start + first] = samples[:first]
+        self._there[start : start + first] = True
+        self._samples[: len(samples) - first] = samples[first:]
+        self._there[: len(samples) - first] = True
+
+    def _cut(self, number: int) -> tuple[Samples, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:
+        """Take samples out, and which of them there are."""
+        places = np.arange(self._next, self._next + number) & (_SIZE - 1)
+        samples, there = self._samples[places], self._there[places]
+        self._there[places] = False
+        self._next = (self._next + number) & _ALL
+        return samples, there
+
+
+def _signed(difference: int) -> int:
+    """Of two timestamps, of 32 bits."""
+    return ((difference + _SIGN) & _ALL) - _SIGN
