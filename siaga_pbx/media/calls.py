@@ -12,6 +12,7 @@ from siaga_pbx.media.book import Book
 from siaga_pbx.media.conference import Conferences
 from siaga_pbx.media.leg import Leg
 from siaga_pbx.media.pacer import Pacer, Rota
+from siaga_pbx.media.pieces import Cancellable
 from siaga_pbx.media.ports import NoPort, PortPair, PortPool
 from siaga_pbx.media.prompts import PromptStore
 from siaga_pbx.media.protocol import (
@@ -56,10 +57,11 @@ STAND_IN_S = 0.1
 
 
 class Readers(Protocol):
-    """The part of an event loop that calls back when a socket is readable."""
+    """The part of an event loop that calls back when a socket is readable, or after a while."""
 
     def add_reader(self, fd: int, callback: Callable[[], None], /) -> object: ...
     def remove_reader(self, fd: int, /) -> bool: ...
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> Cancellable: ...
 
 
 class Calls:
@@ -180,7 +182,7 @@ class Calls:
             self.tell(OpenFailed(command.leg, error.reason))
             return
         self._book.obey(command)
-        sender = Sender(pair.rtp.sendto, os.urandom, self.pacer.add, command.timestamp)
+        sender = Sender(pair.rtp.sendto, os.urandom, self.pacer.add, command.timestamp, self._readers.call_later)
         leg = Leg(command.leg, command.call, command.side, pair, sender, self.tell, now)
         self._legs[leg.name] = leg
         self._readers.add_reader(pair.rtp.fileno(), leg.receive)
@@ -215,6 +217,7 @@ class Calls:
         self.pacer.remove(leg.sender)
         self._watch.remove(leg)
         self._stand_in.remove(leg.sender)
+        leg.sender.stop()
         self._report.remove(leg)
         leg.door.settle()
         self._ports.give_back(leg.pair, now)

@@ -60,6 +60,12 @@ class Place:
     ) -> None:
         """A key: it is read, and not passed on. Whose would it be, of several who press at once?"""
 
+    def relay_noise(self, _epoch: int, _sequence: int, _timestamp: int, _payload: bytes, _now: float) -> None:
+        """Comfort noise: nothing, in a sum of others' voices."""
+
+    def relay_noise(self, _epoch: int, _sequence: int, _timestamp: int, _payload: bytes, _now: float) -> None:
+        """Comfort noise: several together would be a nuisance, so in a conference who is silent is."""
+
     def skip(self, epoch: int) -> None:
         """A key that was not to be passed on anyway."""
 

@@ -22,7 +22,7 @@ from siaga_pbx.media.protocol import (
     Silent,
 )
 from siaga_pbx.media.rtcp import Reporter
-from siaga_pbx.media.rtp import HEADER, HEADER_SIZE, MARKER, PLAIN, Receiver, body
+from siaga_pbx.media.rtp import COMFORT_NOISE, HEADER, HEADER_SIZE, MARKER, PLAIN, Receiver, body
 from siaga_pbx.media.sender import Sender, Track
 from siaga_pbx.media.source import Source
 
@@ -116,6 +116,7 @@ class Leg:
         self.sender.aim(self._lock.target)
         payload_type = remote.codec if remote.payload_type is None else remote.payload_type
         self.sender.agree(remote.codec, payload_type, remote.telephone_event)
+        self.sender.shape(remote.ptime_ms, remote.max_ptime_ms, remote.comfort_noise)
         self._laws = [None] * 128
         self._laws[Codec.PCMU], self._laws[Codec.PCMA] = Codec.PCMU, Codec.PCMA
         self._laws[payload_type & 0x7F] = remote.codec
@@ -153,7 +154,7 @@ class Leg:
         except OSError:
             return
         now = monotonic()
-        if self.door.admits_report(source, now) and not self.reporter.read(packet, self.sender.ssrc, now):
+        if self.door.admits_report(source, packet, now) and not self.reporter.read(packet, self.sender.ssrc, now):
             self.malformed += 1
 
     def send_report(self, now: float, wall: float) -> None:
@@ -261,14 +262,19 @@ class Leg:
         if len(packet) <= HEADER_SIZE or packet[0] & 0xC0 != PLAIN:
             return False
         payload_type = packet[1] & 0x7F
-        return self._laws[payload_type] is not None or payload_type in self._event_types
+        return (
+            self._laws[payload_type] is not None or payload_type in self._event_types or payload_type == COMFORT_NOISE
+        )
 
     def _receive_other(self, packet: bytes, payload: bytes | None, now: float) -> None:
-        """What is no audio: a telephone-event, RTCP on the RTP port (RFC 5761), or what nobody agreed to."""
+        """What is no audio: a telephone-event, comfort noise, RTCP on the RTP port (RFC 5761), or what nobody knows."""
         _, second, sequence, timestamp, ssrc = _unpack(packet)
         if payload and second & 0x7F in self._event_types:
             if self.receiver.take(sequence, timestamp, ssrc, now, False):
                 self._receive_event(second & MARKER, sequence, timestamp, payload, now)
+        elif payload and second & 0x7F == COMFORT_NOISE:
+            if self.receiver.take(sequence, timestamp, ssrc, now, True) and self.hearer is not None:
+                self.hearer.relay_noise(self.receiver.epoch, sequence, timestamp, payload, now)
         elif not 192 <= second <= 223 or not self.reporter.read(packet, self.sender.ssrc, now):
             self.malformed += 1
 

@@ -52,10 +52,10 @@ class Sender:
     """
 
     __slots__ = (
-        "_ahead", "_epoch", "_frames", "_frames_law", "_law", "_length", "_longest", "_marker", "_noise", "_on_paced",
-        "_pieces", "_presses", "_ptime", "_rest", "_run", "_sendto", "_sequence_offset", "_spread", "_steady",
-        "_takes_noise", "_timestamp_at", "_timestamp_offset", "_wait", "event_type", "feed", "heard", "last_at",
-        "octets", "paced", "payload_type", "sent", "sequence", "ssrc", "target", "timestamp", "unsent",
+        "_ahead", "_epoch", "_frames", "_frames_law", "_law", "_length", "_longest", "_marker", "_next", "_noise",
+        "_on_paced", "_pieces", "_presses", "_ptime", "_rest", "_run", "_sendto", "_sequence_offset", "_spread",
+        "_steady", "_takes_noise", "_timestamp_at", "_timestamp_offset", "_wait", "event_type", "feed", "heard",
+        "last_at", "octets", "paced", "payload_type", "sent", "sequence", "ssrc", "target", "timestamp", "unsent",
     )  # fmt: skip
 
     def __init__(
@@ -96,7 +96,7 @@ class Sender:
         self._timestamp_at = 0.0
         self._ptime = self._length = FRAME
         self._longest = 10 * FRAME
-        self._wait = self._ahead = 0
+        self._next = self._wait = self._ahead = 0
         self._epoch = -1
         self._pieces = 1
         self._sequence_offset = self._timestamp_offset = self._run = 0
@@ -114,8 +114,9 @@ class Sender:
 
     def agree(self, law: Codec, payload_type: int, event_type: int | None) -> None:
         """What the far side takes."""
+        if law is not self._law:
+            self._rest = self._rest.translate(TO_LAW[law])
         self._law, self.payload_type, self.event_type = law, payload_type, event_type
-        self._rest = b""
 
     def shape(self, ptime_ms: int, longest_ms: int, takes_noise: bool) -> None:
         """What packets it likes to get, and takes at most; and whether comfort noise (RFC 3389)."""
@@ -168,7 +169,7 @@ class Sender:
             self._forward(self.event_type, marker, sequence, timestamp, event, now)
 
     def relay_noise(self, epoch: int, sequence: int, timestamp: int, payload: bytes, now: float) -> None:
-        """Comfort noise of the source, which may be silent after it: as it is to who takes it, else the noise it means."""
+        """Comfort noise of the source, which may be silent after it: as it is to who takes it, else the noise meant."""
         if self.feed is not Feed.SOURCE or self._presses is not None:
             return
         if not self._takes_noise:
@@ -196,15 +197,15 @@ class Sender:
             return  # what was sent last is still being heard: the next tick will do
         if self._presses is not None and self._tick_keys(self._presses, now):
             return
-        while self._wait < FRAME or not self._steady:
-            if self._steady:
-                self.timestamp = (self.timestamp + self._length) & 0xFFFFFFFF
-            else:
-                self.timestamp = self._turn(now, over=0)
-                self._steady, self._wait = True, 0
-            self._send_made(self._made(), now + self._wait / RATE, self._wait / RATE)
+        if not self._steady:
+            self._next, self._wait, self._rest, self._steady = self._turn(now, over=0), 0, b"", True
+        codes = self._rest + self._frame() if self._rest else self._frame()
+        while len(codes) >= self._ptime:
+            self._send_made(codes[: self._ptime], now, self._wait / RATE)
+            codes = codes[self._ptime :]
             self._wait += self._ptime
-        self._wait -= FRAME
+        self._rest = codes
+        self._wait = max(0, self._wait - FRAME)
 
     def watch(self, now: float) -> None:
         """Called now and then: a source that went quiet is stood in for."""
@@ -232,7 +233,6 @@ class Sender:
         self._epoch = -1
         self._marker = MARKER
         self._noise = None
-        self._rest = b""
         self._steady = self._steady and self.paced
         if not self.paced:
             self.paced = True
@@ -320,16 +320,6 @@ class Sender:
         self._send(self.event_type | self._marker, self.sequence, self.timestamp, packet.payload, now)
         return True
 
-    def _made(self) -> bytes:
-        """The next packet's codes: of the prompt, or silence."""
-        if self._ptime == FRAME and not self._rest:
-            return self._frame()
-        codes = self._rest
-        while len(codes) < self._ptime:
-            codes += self._frame()
-        self._rest = codes[self._ptime :]
-        return codes[: self._ptime]
-
     def _frame(self) -> bytes:
         frame = next(self._frames, None) if self._presses is None else None
         if frame is None:
@@ -337,12 +327,14 @@ class Sender:
         return frame if self._frames_law is self._law else frame.translate(TO_LAW[self._law])
 
     def _send_made(self, codes: bytes, now: float, delay: float) -> None:
+        """A packet of ours, `delay` from now."""
         self.sequence = (self.sequence + 1) & 0xFFFF
-        self._timestamp_at = now
+        self.timestamp, self._timestamp_at = self._next, now + delay
         self._length = len(codes)
-        self._send(self.payload_type | self._marker, self.sequence, self.timestamp, codes, now, delay)
+        self._next = (self._next + self._length) & 0xFFFFFFFF
+        self._send(self.payload_type | self._marker, self.sequence, self.timestamp, codes, now + delay, delay)
         if self.heard is not None:
-            self.heard.write(self.timestamp, codes, self._law, now)
+            self.heard.write(self.timestamp, codes, self._law, now + delay)
 
     def _turn(self, now: float, over: int) -> int:
         """The next timestamp at a switch: where the clock is, but at least after the last packet's 20 ms.
