@@ -3,28 +3,30 @@
     .venv/bin/python -m benchmarks.flood [--rate 20000] [--seconds 20] [--calls 10] [KIND ...]
 
 KIND is WHAT-FROM: register or malformed, from a stranger, from nat (the address that the seats are registered from),
-from many (another source each time) or from the trunk's own address. Senders are processes of their own, as many as
-there are cores; the rate that they reached is in the table. Nobody repeats a request: what is lost is a call that is
-not answered.
+from many (thousands of sources) or from the trunk's own address. The daemon with its media worker, broker and database
+has one core; the sender, the carrier and the phones have another. The rate that the sender reached is in the table.
+Nobody repeats a request: what is lost is a call that is not answered.
 """
 
 import argparse
 import asyncio
+import os
 import random
 import re
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from subprocess import PIPE
 
 import httpx
 import uvloop
 
+from benchmarks.batches import Batches
 from benchmarks.signalling import Generator, Socket, cpu_s, daemon, memory_kib, until
 from siaga_pbx.demo.centre import DAEMON, TRUNK
 
@@ -33,13 +35,13 @@ STRANGER = "127.0.0.9"
 WHAT = ("register", "malformed")
 FROM = ("stranger", "nat", "many", "trunk")
 KINDS = tuple(f"{what}-{source}" for source in FROM for what in WHAT)
-MESSAGES = 512
+MESSAGES = 8192
 """Different ones, sent again and again."""
-SENDERS = 2
 BURST = 20
 """Sent between two looks at the clock."""
 SEATS_USED = 20
-_IP_PKTINFO = 8
+REFRESH_S = 40.0
+"""A third of what is granted: one that is lost harms nothing."""
 _DROPPED = re.compile(r'^siaga_sip_dropped_total\{reason="(\w+)"\} (\S+)$', re.M)
 
 
@@ -76,43 +78,35 @@ def flood(kind: str, address: tuple[str, int], rate: float, seconds: float) -> i
     host = {"stranger": STRANGER, "nat": NAT, "trunk": TRUNK, "many": ""}[source]
     make = register if what == "register" else malformed
     messages = [make(number, host or STRANGER) for number in range(MESSAGES)]
+    sources = [] if host else [_anybody() for _ in messages]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
-        out.bind((host, 0))
-        out.setblocking(False)
+        if host:
+            out.bind((host, 0))
+        out.connect(address)
+        batches = Batches(out, messages, sources)
         sent, due, end = 0, time.monotonic(), time.monotonic() + seconds
         while (now := time.monotonic()) < end:
             if now < due:
                 time.sleep(due - now)
-            for _ in range(BURST):
-                data = messages[sent % MESSAGES]
-                try:
-                    if host:
-                        out.sendto(data, address)
-                    else:
-                        out.sendmsg([data], [(socket.IPPROTO_IP, _IP_PKTINFO, _anybody())], 0, address)
-                except OSError:  # no room, or an error that an earlier one met
-                    continue
-                sent += 1
+            sent += batches.send(BURST)
             due = max(due + BURST / rate, now - 0.01)
     return sent
 
 
-def _anybody() -> bytes:
-    """in_pktinfo with a source of its own out of 127.0.0.0/8, none of which is used here."""
-    return struct.pack("=I4s4s", 0, struct.pack("=4B", 127, *random.randbytes(3)), bytes(4))
+def _anybody() -> str:
+    """An address out of 127.0.0.0/8, none of which is used here."""
+    return f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
 
 
 @contextmanager
-def senders(kind: str, port: int, rate: float, seconds: float) -> Iterator[list[subprocess.Popen[str]]]:
+def sender(kind: str, port: int, rate: float, seconds: float) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "benchmarks.flood", "--send", kind, "--port", str(port)]
-    command += ["--rate", str(rate / SENDERS), "--seconds", str(seconds)]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(SENDERS)]
+    started = subprocess.Popen([*command, "--rate", str(rate), "--seconds", str(seconds)], stdout=PIPE, text=True)
     try:
         yield started
     finally:
-        for process in started:
-            process.kill()
-            process.wait()
+        started.kill()
+        started.wait()
 
 
 class Behind(Generator):
@@ -122,6 +116,13 @@ class Behind(Generator):
         loop = asyncio.get_running_loop()
         self.trunk, _ = await loop.create_datagram_endpoint(lambda: Socket(self.at_trunk), (TRUNK, 0))
         self.phones, _ = await loop.create_datagram_endpoint(lambda: Socket(self.at_phones), (NAT, 0))
+
+    async def stay(self, seats: list[str]) -> None:
+        """Registers each seat again and again, long before its time is up, as phones do."""
+        while True:
+            for seat in seats:
+                await asyncio.sleep(REFRESH_S / len(seats))
+                self.register(seat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,19 +163,19 @@ async def under(
     generator.calls.clear()
     before, memory = await asyncio.to_thread(dropped, url), memory_kib(pid)
     count, began, cpu = int(calls * seconds), time.monotonic(), cpu_s(pid)
-    with senders(kind, generator.server[1], rate, seconds) if kind != "none" else nobody() as started:
+    with sender(kind, generator.server[1], rate, seconds) if kind != "none" else nullcontext() as flooding:
         for index in range(count):
             generator.call(f"62812{first + index:07d}")
             await asyncio.sleep(max(0.0, began + (index + 1) / calls - time.monotonic()))
         spent = (cpu_s(pid) - cpu) / (time.monotonic() - began)
-        sent = [int((await asyncio.to_thread(process.communicate))[0] or 0) for process in started]
+        sent = int((await asyncio.to_thread(flooding.communicate))[0] or 0) if flooding is not None else 0
     await until(lambda: all(call.over for call in generator.calls.values()), 15)
     after = await asyncio.to_thread(dropped, url)
     made = list(generator.calls.values())
     rung = sorted((call.rung - call.invited) * 1000 for call in made if call.rung) or [float("nan")]
     return Outcome(
         kind,
-        sum(sent) / seconds,
+        sent / seconds,
         count,
         sum(1 for call in made if call.over and call.released),
         statistics.median(rung),
@@ -185,19 +186,26 @@ async def under(
     )
 
 
-@contextmanager
-def nobody() -> Iterator[list[subprocess.Popen[str]]]:
-    yield []
+def share_out() -> tuple[set[int], set[int]]:
+    """A core for the daemon with all that is its own, and one for those who send; one for both if there is but one."""
+    cores = sorted(os.sched_getaffinity(0))
+    return (set(cores), set(cores)) if len(cores) < 2 else ({cores[1]}, {cores[0]})
 
 
 async def run(kinds: list[str], rate: float, seconds: float, calls: float) -> None:
+    its_own, ours = share_out()
+    os.sched_setaffinity(0, its_own)  # for what is started now
     with daemon("at-once") as (centre, pid):
+        os.sched_setaffinity(0, ours)
         generator = Behind((DAEMON, centre.sip_port))
         await generator.open()
-        await generator.register_all(list(centre.seats)[:SEATS_USED])
+        seats = list(centre.seats)[:SEATS_USED]
+        await generator.register_all(seats)
+        staying = asyncio.create_task(generator.stay(seats))
         print(HEADING)
         for number, kind in enumerate(["none", *kinds]):
             print(await under(kind, generator, centre.url, pid, rate, seconds, calls, number * 10_000), flush=True)
+        staying.cancel()
         generator.close()
 
 

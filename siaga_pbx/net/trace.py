@@ -12,6 +12,9 @@ from siaga_pbx.sip.flow import Address
 
 MAX_BYTES = 32 * 2**20
 """All that is kept, headers and bodies: some 1,500 calls of two legs. A city's centre has them for days."""
+MAX_STRAY_BYTES = 2**20
+"""Of it, what belongs to no call (yet): INVITEs that were challenged, refused or not even readable. A flood of those
+pushes no call out."""
 MAX_MESSAGES = 400
 """Of one dialog. A peer that repeats itself for hours does not push out the others; the first ones are what tells."""
 OVERHEAD = 300
@@ -42,48 +45,60 @@ class Trace:
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._dialogs: OrderedDict[str, _Dialog] = OrderedDict()
+        self._strays: OrderedDict[str, _Dialog] = OrderedDict()
+        """Those that no call is known of."""
         self._calls: dict[str, list[str]] = {}
-        self._size = 0
+        self._size = self._stray_size = 0
 
     def note(self, message: Traced) -> None:
         """Keeps the message if it is of an INVITE's dialog. Never raises, whatever the bytes are."""
         call_id = _call_id(message.data)
-        dialog = self._dialogs.get(call_id)
+        dialog = self._dialogs.get(call_id) or self._strays.get(call_id)
         if dialog is None:
             if not call_id or not message.data.startswith(b"INVITE "):
                 return
-            dialog = self._dialogs[call_id] = _Dialog()
+            dialog = self._strays[call_id] = _Dialog()
         if len(dialog.messages) >= MAX_MESSAGES:
             return
         dialog.messages.append(message)
         size = len(message.data) + OVERHEAD
         dialog.size += size
-        self._size += size
-        while self._size > self._max_bytes:
-            self._forget_oldest()
+        if dialog.call is None:
+            self._stray_size += size
+            while self._stray_size > min(MAX_STRAY_BYTES, self._max_bytes):
+                self._stray_size -= self._strays.popitem(last=False)[1].size
+        else:
+            self._add(size)
 
     def join(self, call: str, sip_call_id: str) -> None:
         """This dialog is a leg of this call."""
-        dialog = self._dialogs.get(sip_call_id)
-        if dialog is None:
-            dialog = self._dialogs[sip_call_id] = _Dialog()  # our own INVITE, about to be sent
-        if dialog.call is None:
-            dialog.call = call
-            self._calls.setdefault(call, []).append(sip_call_id)
+        if sip_call_id in self._dialogs:
+            return
+        stray = self._strays.pop(sip_call_id, None)
+        dialog = self._dialogs[sip_call_id] = stray or _Dialog()  # none: our own INVITE, about to be sent
+        dialog.call = call
+        self._calls.setdefault(call, []).append(sip_call_id)
+        self._stray_size -= dialog.size
+        self._add(dialog.size)
 
     def of(self, call: str) -> list[Traced]:
         """All messages of the call's legs by time; none when it is not known, or no more."""
         legs = (self._dialogs[sip_call_id].messages for sip_call_id in self._calls.get(call, ()))
         return sorted((message for leg in legs for message in leg), key=lambda message: message.at)
 
+    def _add(self, size: int) -> None:
+        self._size += size
+        while self._size > self._max_bytes:
+            self._forget_oldest()
+
     def _forget_oldest(self) -> None:
         sip_call_id, dialog = self._dialogs.popitem(last=False)
         self._size -= dialog.size
-        if dialog.call is not None:
-            legs = self._calls[dialog.call]
-            legs.remove(sip_call_id)
-            if not legs:
-                del self._calls[dialog.call]
+        assert dialog.call is not None, "a stray is in the other table"
+        legs = self._calls[dialog.call]
+        legs.remove(sip_call_id)
+        if not legs:
+            del self._calls[dialog.call]
 
 
 def _call_id(data: bytes) -> str:

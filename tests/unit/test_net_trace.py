@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from siaga_pbx.commands.ladder import label, ladder
 from siaga_pbx.net.pcap import pcap
-from siaga_pbx.net.trace import MAX_MESSAGES, Trace, Traced
+from siaga_pbx.net.trace import MAX_MESSAGES, MAX_STRAY_BYTES, Trace, Traced
 from siaga_pbx.web.traces import masked
 
 US, CARRIER, SEAT = ("192.0.2.10", 5060), ("198.51.100.1", 5060), ("203.0.113.7", 40000)
@@ -61,6 +61,19 @@ def test_the_oldest_call_goes_first_and_nothing_is_left_of_it() -> None:
     assert len(trace._calls) == len(kept)
 
 
+def test_a_flood_that_is_no_call_s_pushes_none_out_and_takes_little() -> None:
+    trace = Trace()
+    trace.note(traced(INVITE, 1.0))
+    trace.join("call", "one")
+    for number in range(50_000):
+        trace.note(traced(message("INVITE sip:112@b SIP/2.0", f"noise-{number % 2000}")))
+    assert len(trace.of("call")) == 1
+    assert trace._size + trace._stray_size <= MAX_STRAY_BYTES + 1000
+    trace.note(traced(message("INVITE sip:112@b SIP/2.0", "late")))
+    trace.join("another", "late")
+    assert len(trace.of("another")) == 1, "what comes just before its call is known is kept"
+
+
 def test_one_dialog_cannot_have_it_all() -> None:
     trace = Trace()
     for _ in range(3 * MAX_MESSAGES):
@@ -75,8 +88,9 @@ def test_no_bytes_harm_it(items: list[tuple[bytes, bool]]) -> None:
     for data, is_invite in items:
         trace.note(traced((b"INVITE x SIP/2.0\r\nCall-ID: " if is_invite else b"") + data))
         trace.join(f"call-{data[:1]!r}", data[1:2].decode("latin-1"))
-    assert trace._size <= 2_000
-    assert trace._size == sum(dialog.size for dialog in trace._dialogs.values())
+    for size, dialogs in ((trace._size, trace._dialogs), (trace._stray_size, trace._strays)):
+        assert 0 <= size <= 2_000
+        assert size == sum(dialog.size for dialog in dialogs.values())
 
 
 def test_masked_it_has_no_number_and_every_byte_else_in_its_place() -> None:
