@@ -15,6 +15,9 @@ TELL_S = 60.0
 """Between two events about one leg, and `MAX_TOLD` of them in its life: who injects must not fill the record."""
 MAX_TOLD = 10
 
+RTCP_FIRST, RTCP_LAST = 192, 223
+"""The packet types of RTCP (RFC 5761 4)."""
+
 _TOLD = (Why.STRANGER, Why.REPORT, Why.UNPROTECTED)
 
 
@@ -75,9 +78,9 @@ class Door:
         self.refuse(self.reason, source, now)
         return False
 
-    def admits_report(self, source: Source, now: float) -> bool:
-        """Whether RTCP from there is the far side's."""
-        if self.lock.admits_report(source):
+    def admits_report(self, source: Source, packet: bytes, now: float) -> bool:
+        """Whether a packet on the RTCP port is the far side's."""
+        if self.lock.admits_report(source, len(packet) >= 8 and RTCP_FIRST <= packet[1] <= RTCP_LAST):
             return True
         self.refuse(Why.EARLY if self.lock.source is None else Why.REPORT, source, now)
         return False

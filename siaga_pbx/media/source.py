@@ -109,9 +109,10 @@ class SourceLock:
 
     @property
     def allowed_reports(self) -> tuple[Place, ...]:
-        """The same of RTCP."""
-        if self._reporter is not None:
-            return ((ip_network(self._reporter[0]), self._reporter[1]),)
+        """The same of RTCP; if its port is not known yet, the usual one."""
+        if self.source is not None and not self.former:
+            host, port = self._reporter[:2] if self._reporter is not None else (self.source[0], self.source[1] + 1)
+            return ((ip_network(host), port & 0xFFFF),)
         return tuple([(network, None) for network, _ in self.allowed])
 
     def connect(self, remote: Remote, now: float, source: Source | None = None, former: bool = False) -> bool:
@@ -151,12 +152,12 @@ class SourceLock:
         self.source, self.former, self._reporter = source, False, None
         return self.gate is not None and self.gate.named(source)
 
-    def admits_report(self, source: Source) -> bool:
-        """Whether RTCP from there is the far side's: only from the machine that its audio comes from, and from one port
-        there, the one above that of its audio (RFC 3550 11) before any other."""
+    def admits_report(self, source: Source, is_report: bool) -> bool:
+        """Whether a packet on the RTCP port is the far side's: only from the machine that its audio comes from, and
+        from one port there, found by what is RTCP; the one above that of its audio (RFC 3550 11) before any other."""
         if self._reporter is not None and source[:2] == self._reporter[:2]:
             return True
-        if self.source is None or source[0] != self.source[0]:
+        if not is_report or self.source is None or source[0] != self.source[0]:
             return False
         if self._reporter is None or source[1] == self.source[1] + 1:
             self._reporter = source

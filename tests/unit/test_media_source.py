@@ -163,13 +163,17 @@ def test_what_another_worker_found() -> None:
 def test_whose_reports_are_taken() -> None:
     lock = SourceLock()
     lock.connect(TRUNK, 0.0)
-    assert not lock.admits_report(("192.0.2.10", 4001)), "nothing is known of its audio"
+    assert not lock.admits_report(("192.0.2.10", 4001), True), "nothing is known of its audio"
     lock.take(("192.0.2.10", 4000))
-    assert not lock.admits_report(("192.0.2.11", 4001))
-    assert lock.admits_report(("192.0.2.10", 7001))
-    assert not lock.admits_report(("192.0.2.10", 7003)), "one port"
-    assert lock.admits_report(("192.0.2.10", 4001)), "but the usual one before any other"
-    assert not lock.admits_report(("192.0.2.10", 7001))
+    assert lock.allowed_reports == ((ip_network("192.0.2.10"), 4001),)
+    assert not lock.admits_report(("192.0.2.11", 4001), True)
+    assert not lock.admits_report(("192.0.2.10", 7001), False)
+    assert lock.admits_report(("192.0.2.10", 7001), True)
+    assert lock.allowed_reports == ((ip_network("192.0.2.10"), 7001),)
+    assert lock.admits_report(("192.0.2.10", 7001), False), "it is the far side's, whatever it is"
+    assert not lock.admits_report(("192.0.2.10", 7003), True), "one port"
+    assert lock.admits_report(("192.0.2.10", 4001), True), "but the usual one before any other"
+    assert not lock.admits_report(("192.0.2.10", 7001), True)
 
 
 def test_what_the_kernel_is_told() -> None:
