@@ -24,7 +24,7 @@ from siaga_pbx.logs import LogWriter, start_logging
 from siaga_pbx.media.wav import mend
 from siaga_pbx.notify import Notifier
 from siaga_pbx.records.accesses import Access
-from siaga_pbx.records.errors import RecordsError, StoreInUse
+from siaga_pbx.records.errors import RecordsError
 from siaga_pbx.records.recordings import complete_left
 from siaga_pbx.records.retention import Keep, purge
 from siaga_pbx.records.times import utc_text
@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 DRAIN_LIMIT_S = 300.0
 """How long a drain waits for calls to end; the unit's TimeoutStopSec lies above it."""
+OPEN_S = 5.0
+"""How long a start waits for the record: seats may be unknown then until they register again; callers are served."""
 FLUSH_S = 2.0
 """How long the record's last events are waited for before its head is told for the last time."""
 LINGER_S = 0.5
@@ -51,6 +53,7 @@ SHIFT_S = 12 * 3600.0
 """A seat that paused within this time is paused still after a restart; earlier, its person has gone home."""
 AUDIT_S = 5.0
 CLOCK_CHECK_S = 60.0
+RECORDS_CHECK_S = 1.0
 WITNESS_S = 60.0
 FIRST_WITNESS_S = 5.0
 """How often the head of the record's chain is told to the log and the broker."""
@@ -86,7 +89,7 @@ class Daemon:
         return self._http.address
 
     async def start(self) -> None:
-        """Raises OSError when an address cannot be bound, StoreInUse and BrokerError; nothing else stops it.
+        """Raises OSError when an address cannot be bound, and BrokerError; nothing else stops it.
 
         SIP comes first: while a large database is checked or a worker starts, a caller hears ringing, not a dead line.
         With it, before the first packet, come the calls that an earlier daemon had when it was killed.
@@ -96,10 +99,11 @@ class Daemon:
         parts.addresses.bound = parts.endpoint.bound
         parts.endpoint.perform(parts.stack.configure(stack_settings(config, parts.addresses), parts.clock.now()))
         self._sip_bound = True
-        kept = parts.takeover.resume()
-        await asyncio.gather(asyncio.to_thread(parts.store.open, kept), parts.media.start())
-        parts.takeover.claim(await self._rows_of(kept))
+        opening = asyncio.create_task(asyncio.to_thread(parts.store.open, parts.takeover.resume(), OPEN_S))
+        await parts.media.start()
+        parts.takeover.claim()
         parts.media.release_unclaimed()
+        await opening
         await self._restore_seats()
         parts.switch.carry_out(parts.queue.start(parts.clock.now()))
         await parts.dispatcher.start()
@@ -122,16 +126,6 @@ class Daemon:
         parts.tools.log.system("started", {"pid": os.getpid()})
         self._notifier.ready(f"{config.centre.name}: {len(config.trunks)} trunks, {len(config.seats)} seats")
         log.info("started", centre=config.centre.id, sip=[str(one) for one in parts.endpoint.bound])
-
-    async def _rows_of(self, calls: frozenset[str]) -> frozenset[str]:
-        """Which of the calls have a row; all, if that cannot be read: most have."""
-        if not calls:
-            return calls
-        try:
-            rows = await asyncio.to_thread(partial(self.parts.reader.calls, ended=False))
-        except RecordsError:
-            return calls
-        return calls & {str(row["id"]) for row in rows}
 
     async def _restore_seats(self) -> None:
         """Registrations and pauses as they were. Without the record phones register again within two minutes."""
@@ -360,7 +354,7 @@ async def serve(config: Config, logs: LogWriter) -> int:
     loop.add_signal_handler(signal.SIGHUP, on_hup)
     try:
         await daemon.start()
-    except (OSError, StoreInUse, BrokerError) as error:
+    except (OSError, BrokerError) as error:
         await daemon.stop(failed=True)
         sys.stderr.write(f"siaga-pbx: {error}\n")
         return 1

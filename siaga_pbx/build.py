@@ -40,6 +40,7 @@ from siaga_pbx.seatlines import Actions, SeatLines
 from siaga_pbx.settings import Listen
 from siaga_pbx.sip.options import SeatOptions, StackSettings, TrunkOptions
 from siaga_pbx.sip.stack import Stack
+from siaga_pbx.slowness import Slowness
 from siaga_pbx.switch import Switch
 from siaga_pbx.takeover import TakeOver
 from siaga_pbx.tools import Tools
@@ -74,6 +75,7 @@ class Parts:
     voice: VoiceDispatch
     hub: Hub
     dispatcher: Dispatcher
+    slowness: Slowness
     pending: Callable[[], int]
 
     def configure(self, config: Config) -> None:
@@ -174,7 +176,8 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         voice=voice,
         hub=Hub(config, tools, switch, lines, voice, store),
         dispatcher=dispatcher,
-        pending=lambda: journal.pending,
+        slowness=(slowness := Slowness(store, parts_alarms.set, clock.now)),
+        pending=lambda: journal.pending + slowness.waiting,
     )
     _gauges(parts)
     follow(metrics, config)

@@ -86,11 +86,10 @@ class CallLog:
         """The row of a call that an earlier daemon had."""
         self._rows[call] = dict(row)
 
-    def taken_over(self, call: str, known: bool, data: Row) -> None:
-        """The call goes on with us. `known`: the record has a row of it; what was written last may have got lost."""
+    def taken_over(self, call: str, data: Row) -> None:
+        """The call goes on with us; what was written of it last may have got lost, the whole row even."""
         row = dict(self._rows[call])
-        change = Update("call", call, {k: v for k, v in row.items() if k != "id"}) if known else Insert("call", row)
-        self._store.write([change, Event(self._utc(), "call", call, call, "taken_over", data)])
+        self._store.write([Upsert("call", row), Event(self._utc(), "call", call, call, "taken_over", data)])
 
     def step(
         self,

@@ -1,14 +1,14 @@
 """The live calls are on file at any moment; a daemon that follows one that was killed takes them over from there.
 
     kept = takeover.resume()                  once SIP is bound, before anything is received: dialogs, callers, queue
-    ...                                       the records open, with those calls' rows; the media workers are found
-    takeover.claim(rows)                      the audio
+    ...                                       the records open, those calls' rows stay so; the media workers are found
+    takeover.claim()                          the audio
 
 What is kept of a call is made anew at most once a turn of the loop, after one of its legs was born, agreed on its audio
 or ended (`LegBook`), and looked over every few seconds: so what changes otherwise is late by that much at most.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 import structlog
 
@@ -159,8 +159,8 @@ class TakeOver:
 
     # --- taken over: audio and record ---------------------------------------------------------------------------------
 
-    def claim(self, rows: Collection[str]) -> None:
-        """Once workers and records are there. `rows`: the calls that the record has a row of."""
+    def claim(self) -> None:
+        """Once the workers are there."""
         media = self._tools.media
         for kept in self._kept:
             lost = []
@@ -176,7 +176,7 @@ class TakeOver:
         for caller in self._switch.callers.live.values():
             self._join(caller)
         if self._kept:
-            self._note(rows)
+            self._note()
         self._kept = []
         self._writes = True
         self.flush()
@@ -189,12 +189,12 @@ class TakeOver:
         if not self._switch.takers.rejoin(caller, isinstance(state.feed, Bridge)) and not isinstance(state.feed, Play):
             self._tools.media.play(caller.leg.id, (), ("waiting",))
 
-    def _note(self, rows: Collection[str]) -> None:
+    def _note(self) -> None:
         down_s = round(self._down_s, 1)
         live = self._switch.callers.live
         taken = [kept.id for kept in self._kept if kept.id in live]
         for call in taken:
-            self._tools.log.taken_over(call, call in rows, {"down_s": down_s})
+            self._tools.log.taken_over(call, {"down_s": down_s})
         waiting = len(self._tools.queue.view().waiting)
         counts = {"calls": len(taken), "waiting": waiting, "ended": len(self._kept) - len(taken), "down_s": down_s}
         self._tools.log.system("taken_over", counts)

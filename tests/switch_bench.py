@@ -269,7 +269,7 @@ class Centre(Bench):
         """As the daemon starts."""
         kept = self.takeover.resume()
         self.store.open(kept)
-        self.takeover.claim({str(row["id"]) for row in self.reader.calls(ended=False)})
+        self.takeover.claim()
         self.media.release_unclaimed()
         self.hub.restore_pauses(self.reader.seats())
         self.hub.restore_bindings(self.reader.bindings(self.utc()))

@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 BROKER_ALARM = "mqtt_disconnected"
 
 _RETRY_S = 2.0  # while the database cannot be read or written
+_CONFIRMED_S = 4.0  # how long who orders is kept waiting by a database that does not answer; the console waits five
 _DURABLE_S = 5.0  # how long an answer waits for the disk before it is acknowledged to the broker all the same
 
 ResultT = TypeVar("ResultT")
@@ -70,8 +71,8 @@ class Dispatcher:
         if self._resuming is not None:
             self._resuming.cancel()
             await asyncio.wait({self._resuming})
-        while self._orders:
-            await asyncio.wait(tuple(self._orders))
+        if self._orders:  # with a database that hangs nothing is lost that was confirmed
+            await asyncio.wait(tuple(self._orders), timeout=_CONFIRMED_S)
         await self._bus.close()
         await self._outbox.close()
         if self._embedded is not None:
@@ -181,7 +182,12 @@ class Dispatcher:
         task = asyncio.create_task(self._in_turn(act), name="order")
         self._orders.add(task)
         task.add_done_callback(self._orders.discard)
-        return await asyncio.shield(task)
+        done, _ = await asyncio.wait({task}, timeout=_CONFIRMED_S)
+        if done:
+            return task.result()
+        task.add_done_callback(_tell_late)
+        slow = f"the database has not answered for {_CONFIRMED_S:.0f} s"
+        raise StoreUnavailable(f"{slow}: telephone the agency; the dispatch is sent if it is committed after all")
 
     async def _in_turn(self, act: Callable[[], Awaitable[Receipt]]) -> Receipt:
         async with self._one_at_a_time:
@@ -296,3 +302,12 @@ class Dispatcher:
                 log.error("the records do not write", waited_s=_DURABLE_S)
             else:
                 written.result()
+
+
+def _tell_late(order: asyncio.Task[Receipt]) -> None:
+    """What became of an order whose giver was told that nobody knows."""
+    error = None if order.cancelled() else order.exception()
+    if order.cancelled() or error is not None:
+        log.warning("a dispatch that was not confirmed in time is not committed", reason=str(error or "the end"))
+    else:
+        log.warning("a dispatch that was not confirmed in time is committed", incident=order.result().incident_id)

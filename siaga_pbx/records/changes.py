@@ -32,7 +32,10 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Upsert:
-    """The row as it shall be, whether its id is there or not. For `seat_binding`, `outbox`, `callback` and `hold`."""
+    """The row as it shall be, whether its id is there or not.
+
+    For `call` (one whose row may not be written yet), `seat_binding`, `outbox`, `callback` and `hold`.
+    """
 
     table: str
     row: Row
@@ -84,7 +87,7 @@ def call_of(change: Change) -> str | None:
     match change:
         case Event(call_id=str(call_id)):
             return call_id
-        case Insert("call", row) if "id" in row:
+        case Insert("call", row) | Upsert("call", row) if "id" in row:
             return str(row["id"])
         case Update("call", id):
             return id

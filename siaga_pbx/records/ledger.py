@@ -17,7 +17,7 @@ Values: TypeAlias = dict[str, Plain]
 
 _SALT_BYTES = 16
 _WRITABLE = frozenset({"call", "incident", "dispatch", "outbox", "seat_binding", "callback", "hold"})
-_UPSERTABLE = frozenset({"outbox", "seat_binding", "callback", "hold"})
+_UPSERTABLE = frozenset({"call", "outbox", "seat_binding", "callback", "hold"})
 _DELETABLE = frozenset({"outbox", "seat_binding"})
 
 # What may identify the caller goes; times, outcome, trunk, seat, agency and category stay for the statistics.
@@ -139,11 +139,12 @@ class Ledger:
     def _upsert(self, connection: Connection, table: str, row: Row) -> None:
         _require(table in _UPSERTABLE, f"{table}: a row cannot be upserted")
         values = self._values(table, row)
-        closes = table in closing.CLOSING_COLUMNS
-        before = closes and self._is_closed(connection, table, str(values["id"]))
+        closes, id = table in closing.CLOSING_COLUMNS, str(values["id"])
+        before = closes and self._is_closed(connection, table, id)
         self._statements.upsert(connection, table, "id", values)
-        if closes:
-            self._note_closing(connection, table, str(values["id"]), closing.AMENDED if before else closing.CLOSED)
+        kind = closing.kind_of_change(before, closes and self._is_closed(connection, table, id))
+        if kind is not None:
+            self._note_closing(connection, table, id, kind)
 
     def _is_closed(self, connection: Connection, table: str, id: str) -> bool:
         row = self._statements.select(connection, table, id, closing.CLOSING_COLUMNS[table] or ("id",))
@@ -175,9 +176,7 @@ class Ledger:
 
     def _erase(self, connection: Connection, call_id: str) -> None:
         """Blanks the rows, drops the events' content, and notes the digests of what is left."""
-        _require(self._is_closed(connection, "call", call_id), f"call {call_id}: not there, or not over")
-        hold = self._statements.select(connection, "hold", call_id, ("released_at",))
-        _require(hold is None or hold["released_at"] is not None, f"call {call_id}: it is held")
+        self._require_erasable(connection, call_id)
         self._flush(connection)
         t = self._tables
         incidents = select(t["incident"].c.id).where(t["incident"].c.call_id == call_id).scalar_subquery()
@@ -200,14 +199,22 @@ class Ledger:
         self.erased = True
 
     def _blank(self, connection: Connection, event_ids: Sequence[str]) -> None:
-        """Drops the content of events that are no call's, and says of which."""
+        """Drops the content of single events, and says of which."""
         self._flush(connection)
         event = self._tables["event"]
-        loose = event.c.id.in_(event_ids) & event.c.call_id.is_(None) & event.c.kind.not_in(closing.RESERVED)
-        done = connection.execute(update(event).where(loose).values(data=None, salt=None)).rowcount
-        _require(done == len(event_ids), "an event is not there, or it is a call's")
+        these = event.c.id.in_(event_ids) & event.c.kind.not_in([*closing.LASTING, *closing.RESERVED])
+        calls = select(event.c.call_id).where(these, event.c.call_id.is_not(None)).distinct()
+        for call_id in connection.execute(calls).scalars().all():
+            self._require_erasable(connection, str(call_id))
+        done = connection.execute(update(event).where(these).values(data=None, salt=None)).rowcount
+        _require(done == len(event_ids), "an event is not there, or its content is to stay")
         self._append(Event(self._now(), "system", "records", None, closing.ERASED, {"events": list(event_ids)}))
         self.erased = True
+
+    def _require_erasable(self, connection: Connection, call_id: str) -> None:
+        _require(self._is_closed(connection, "call", call_id), f"call {call_id}: not there, or not over")
+        hold = self._statements.select(connection, "hold", call_id, ("released_at",))
+        _require(hold is None or hold["released_at"] is not None, f"call {call_id}: it is held")
 
     def _values(self, table: str, row: Row) -> Values:
         kinds = self._kinds[table]

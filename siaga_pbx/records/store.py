@@ -3,6 +3,7 @@
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -22,6 +23,7 @@ from siaga_pbx.records.writer import Batch, Writer, WriterSettings
 _QUEUE_LIMIT = 50_000  # batches, some 100 MB: half a minute at 200 calls/s of a disk that hangs
 _MEMORY_LIMIT = 50_000  # batches of the journal when its file fails as well
 _GROUP_LIMIT = 500  # batches a transaction, which is then some 100 ms
+_LOCK_S = 0.2  # between two attempts at the lock
 _LINGER_S = 0.05  # how long a write() may wait for company: one sync for them all; a commit() ends the wait
 
 _Marker: TypeAlias = Future[bool]  # in the queue: resolved when everything before it was dealt with
@@ -63,6 +65,7 @@ class Store:
         self._writer: Writer | None = None
         self._lock: int | None = None
         self._closed = False
+        self._busy_since: float | None = None
         self.dropped = 0
         """Batches that write() dropped because the writer thread was stuck or closed."""
 
@@ -76,20 +79,33 @@ class Store:
         """The last event that is known to be durable in the database; seq 0 before the first."""
         return Head() if self._writer is None else self._writer.head
 
-    def open(self, keep: Collection[str] = ()) -> None:
+    @property
+    def behind_s(self) -> float:
+        """How long the writer thread has been at what it does now; 0 when it has nothing to do.
+
+        Much of it, and the database does not answer: what is written waits in memory.
+        """
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def open(self, keep: Collection[str] = (), patience_s: float | None = None) -> None:
         """Migrates, checks, replays the journal, closes the rows of a crashed run (but for the calls to `keep`).
 
         Raises StoreInUse when another process writes to this database; for nothing else: a database that fails is an
         alarm, and the journal takes what is written until it works.
+
+        With `patience_s` it returns after so many seconds at the latest and raises nothing: the rest of it, be it the
+        wait for that other process, goes on in the writer thread, and what is written waits in memory.
         """
-        self._take_lock()
+        if patience_s is None:
+            self._take_lock()
         busy_timeout_s, retry_s = self._times
         settings = WriterSettings(self._database, self._node, frozenset(keep), busy_timeout_s, retry_s)
         writer = self._writer = Writer(settings, self._journal, self._hooks, self._now, self._entropy)
-        opened = threading.Event()
+        opened, self._busy_since = threading.Event(), time.monotonic()
         self._thread = threading.Thread(target=self._run, args=(writer, opened), name="records", daemon=True)
         self._thread.start()
-        opened.wait()
+        opened.wait(patience_s)
 
     def write(self, changes: Iterable[Change]) -> None:
         """Records the changes soon, in the order of the calls, as one. Never blocks, never raises."""
@@ -155,22 +171,53 @@ class Store:
     # --- the writer thread --------------------------------------------------------------------------------------------
 
     def _run(self, writer: Writer, opened: threading.Event) -> None:
+        if self._lock is None and not self._wait_for_lock(writer):
+            self._give_up()
+            return
         writer.start()
         opened.set()
+        self._busy_since = None
         going = True
         while going:
-            batches, marker, going = self._gather(None if writer.up else self._times[1])
+            batches, marker, going = self._gather(None if writer.at_rest else self._times[1])
+            self._busy_since = self._busy_since or time.monotonic()
             writer.take(batches)
             writer.tell_dropped(self.dropped)
             if marker is not None:
                 marker.set_result(writer.up or writer.recover())
+            self._busy_since = None
         writer.close()
+
+    def _wait_for_lock(self, writer: Writer) -> bool:
+        """A command of ours may have it for a while. False: the store was closed before."""
+        while not self._closed:
+            try:
+                self._take_lock()
+            except StoreInUse as error:
+                writer.tell_outage(str(error))
+                time.sleep(_LOCK_S)
+            else:
+                return True
+        return False
+
+    def _give_up(self) -> None:
+        """What waits is lost: without the lock neither database nor journal is ours."""
+        with suppress(Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if isinstance(item, Batch):
+                    self.dropped += 1
+                    if item.future is not None:
+                        item.future.set_exception(StoreUnavailable("another process writes to this database"))
+                elif item is not None:
+                    item.set_result(False)
 
     def _gather(self, wait_s: float | None) -> tuple[list[Batch], _Marker | None, bool]:
         """What is in the queue, up to a group; after the first a little time for others to join it, if nobody waits."""
         batches: list[Batch] = []
         with suppress(Empty):
             item = self._queue.get(timeout=wait_s)
+            self._busy_since = time.monotonic()
             self._urgent.wait(_LINGER_S)
             self._urgent.clear()
             while isinstance(item, Batch):
