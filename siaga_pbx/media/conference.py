@@ -50,10 +50,10 @@ class Place:
     # What a leg tells who hears it (as `Sender` has it):
 
     def relay(
-        self, epoch: int, _marker: int, law: Codec, _sequence: int, timestamp: int, codes: bytes, _now: float
+        self, epoch: int, _marker: int, law: Codec, _sequence: int, timestamp: int, codes: bytes, now: float
     ) -> None:
         """Audio of the leg."""
-        self.playout.put(epoch, timestamp, codes, law)
+        self.playout.put(epoch, timestamp, codes, law, now)
 
     def relay_event(
         self, epoch: int, _marker: int, _sequence: int, _timestamp: int, _event: bytes, _now: float
@@ -62,9 +62,6 @@ class Place:
 
     def relay_noise(self, _epoch: int, _sequence: int, _timestamp: int, _payload: bytes, _now: float) -> None:
         """Comfort noise: nothing, in a sum of others' voices."""
-
-    def relay_noise(self, _epoch: int, _sequence: int, _timestamp: int, _payload: bytes, _now: float) -> None:
-        """Comfort noise: several together would be a nuisance, so in a conference who is silent is."""
 
     def skip(self, epoch: int) -> None:
         """A key that was not to be passed on anyway."""
@@ -108,7 +105,7 @@ class Conference:
 
     def tick(self, now: float) -> None:
         """20 ms of everybody to everybody."""
-        mixed = mix(self._hears, [place.playout.take() for place in self._places])
+        mixed = mix(self._hears, [place.playout.take(now) for place in self._places])
         for place, samples in zip(self._places, mixed, strict=True):
             place.frame = encoded(samples, place.law)
             place.sender.tick(now)

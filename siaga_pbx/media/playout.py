@@ -5,20 +5,20 @@ is held back by some 40 ms; that grows when packets come later than that, and sh
 What is missing is the last 20 ms once more, fading; then silence.
 """
 
+from math import inf
+
 import numpy as np
 
-from siaga_pbx.media.g711 import FRAME, LINEAR, Samples
+from siaga_pbx.media.g711 import FRAME, LINEAR, RATE, Samples
 from siaga_pbx.media.protocol import Codec
 
-RESERVE = 320
-"""Samples (40 ms) of silence before the first packet."""
-MARGIN = 80
-"""Samples (10 ms) of reserve that a packet gets that came too late, and all after it."""
-LOW, MIDDLE, HIGH = 240, 360, 480
-"""Samples there at the moment of the least in a second: outside of LOW and HIGH it is brought to MIDDLE, a sample in
-20 ms: one part in 160, which nobody hears."""
-TOO_MUCH = 960
-"""More than this (120 ms) is left out at once."""
+RESERVE = 240
+"""Samples (30 ms) of silence before the first packet, and up to 20 ms until the next frame is taken."""
+LOW, MIDDLE, HIGH = 120, 280, 440
+"""Samples that the latest packet of a second comes before it is needed. If they are fewer than LOW or more than HIGH,
+they are brought to MIDDLE (35 ms) by a sample in 20 ms: one part in 160, which nobody hears."""
+TOO_MANY = 800
+"""More than these (100 ms) are left out at once."""
 IDLE = 10
 """Frames without a packet (200 ms) after which the next one begins anew."""
 FADE = 2
@@ -47,6 +47,7 @@ class Playout:
         "_next",
         "_samples",
         "_slip",
+        "_taken_at",
         "_there",
         "late",
     )
@@ -62,35 +63,38 @@ class Playout:
         self._idle = IDLE
         self._last: Samples = np.zeros(FRAME, dtype=np.int16)
         self._faded = FADE
-        self._least = self._looked = self._slip = 0
+        self._taken_at = 0.0
+        self._least, self._looked, self._slip = inf, 0, 0
 
-    def put(self, epoch: int, timestamp: int, codes: bytes, law: Codec) -> None:
+    def put(self, epoch: int, timestamp: int, codes: bytes, law: Codec, now: float) -> None:
         """A packet's audio; `epoch` tells one numbering of the source from the next. None comes twice."""
         size = len(codes)
         if size > _LONGEST:
             return
         ahead = _signed(timestamp - self._next)
         if epoch != self._epoch or self._idle >= IDLE or not -_SIZE < ahead <= _SIZE - size:
-            self._begin(epoch, timestamp)
+            self._epoch, self._newest, self._idle = epoch, timestamp, 0
+            self._there[:] = False
+            ahead = self._hold_back(timestamp)
         elif ahead < 0:
             if _signed(timestamp + size - self._newest) <= 0:
                 self.late += 1
                 return
-            self._next = (timestamp - MARGIN) & _ALL  # the newest there is: its way has become longer
-            self._least, self._looked, self._slip = _SIZE, 0, 0
+            ahead = self._hold_back(timestamp)  # the newest there is: its way has become longer
+        self._least = min(self._least, FRAME * (ahead // FRAME + 1) - (now - self._taken_at) * RATE)
         self._lay_down(timestamp & (_SIZE - 1), LINEAR[law][np.frombuffer(codes, dtype=np.uint8)])
         if _signed(timestamp + size - self._newest) > 0:
             self._newest = (timestamp + size) & _ALL
 
-    def take(self) -> Samples | None:
+    def take(self, now: float) -> Samples | None:
         """The next 20 ms, `FRAME` linear samples; None for silence."""
-        lead = _signed(self._newest - self._next)
-        if lead <= 0:
+        self._taken_at = now
+        if _signed(self._newest - self._next) <= 0:
             self._idle = min(self._idle + 1, IDLE)
             self._next = (self._next + FRAME) & _ALL
             return self._missing()
         self._idle = 0
-        slip = self._correction(lead)
+        slip = self._correction()
         samples, there = self._cut(FRAME + slip)
         if slip:
             at = np.arange(FRAME) * (len(samples) / FRAME)
@@ -102,13 +106,11 @@ class Playout:
         fill = self._missing()
         return np.where(there, samples, 0 if fill is None else fill).astype(np.int16)
 
-    def _begin(self, epoch: int, timestamp: int) -> None:
-        self._epoch = epoch
+    def _hold_back(self, timestamp: int) -> int:
+        """A packet, and all after it, is to be heard after the reserve."""
         self._next = (timestamp - RESERVE) & _ALL
-        self._newest = timestamp
-        self._there[:] = False
-        self._idle = 0
-        self._least, self._looked, self._slip = _SIZE, 0, 0
+        self._least, self._looked, self._slip = inf, 0, 0
+        return RESERVE
 
     def _missing(self) -> Samples | None:
         """What stands for 20 ms that are not there."""
@@ -117,16 +119,15 @@ class Playout:
         self._faded += 1
         return (self._last * _RAMPS[self._faded - 1]).astype(np.int16)
 
-    def _correction(self, lead: int) -> int:
+    def _correction(self) -> int:
         """How many samples more or fewer than `FRAME` the next 20 ms are made of."""
-        self._least = min(self._least, lead)
         self._looked += 1
         if self._looked == _WINDOW:
-            if self._least > TOO_MUCH:
-                self._cut(self._least - MIDDLE)
-            elif not LOW <= self._least <= HIGH:
-                self._slip = self._least - MIDDLE
-            self._least, self._looked = _SIZE, 0
+            spare, self._least, self._looked = self._least, inf, 0
+            if TOO_MANY < spare < inf:
+                self._cut(round(spare) - MIDDLE)
+            elif not LOW <= spare <= HIGH and spare < inf:
+                self._slip = round(spare) - MIDDLE
         if not self._slip:
             return 0
         step = 1 if self._slip > 0 else -1
