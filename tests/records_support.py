@@ -44,11 +44,13 @@ def end(call_id: str, outcome: str = "answered", **columns: object) -> list[Chan
     return [Update("call", call_id, {"ended_at": AT, "outcome": outcome, **columns}), event("ended", call_id)]
 
 
-def order(call_id: str, agency: str = "damkar", state: str = "pending") -> tuple[str, Sequence[Change]]:
+def order(
+    call_id: str, agency: str = "damkar", state: str = "pending", number: str = "+6281234567890"
+) -> tuple[str, Sequence[Change]]:
     """A dispatch's id, and the incident, the dispatch and its entry in the outbox."""
     incident, dispatch = new_id(), new_id()
     opened = {"id": incident, "call_id": call_id, "category": "fire", "opened_at": AT, "status": "open", "note": "asap"}
-    message = {"dispatch_id": dispatch, "note": "asap", "callback": {"number": "+6281234567890"}}
+    message = {"dispatch_id": dispatch, "note": "asap", "callback": {"number": number}}
     sent = {"id": dispatch, "incident_id": incident, "agency": agency, "sequence": 1, "state": state}
     queued = {"id": new_id(), "dispatch_id": dispatch, "agency": agency, "sequence": 1, "message": message}
     return dispatch, [

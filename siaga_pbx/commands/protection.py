@@ -16,6 +16,7 @@ from siaga_pbx.commands.times import local
 from siaga_pbx.config import Config
 from siaga_pbx.records.custody import Custody, Erased
 from siaga_pbx.records.errors import NotPossible, RecordsError
+from siaga_pbx.records.export import Held
 from siaga_pbx.records.export import export as write_export
 from siaga_pbx.records.numbers import e164
 from siaga_pbx.records.times import utc_now
@@ -57,8 +58,8 @@ def erase(file: Path | None, call_id: str | None, number: str | None, reason: st
             erased = _alone(config, lambda custody, by: custody.erase_number(digits, reason, by))
         else:
             erased = _alone(config, lambda custody, by: custody.erase_call(str(call_id), reason, by))
-    besides = f", {erased.files} recordings, {erased.events} other events"
-    sys.stdout.write(f"erased: {len(erased.calls)} calls{besides}\n")
+    besides = f"in others' records {erased.events} events, {erased.texts} texts"
+    sys.stdout.write(f"erased: {len(erased.calls)} calls, {erased.files} recordings; {besides}\n")
     for left, why in ((erased.held, "it is held"), (erased.going_on, "it, or its incident, goes on: when it is over")):
         for id in left:
             sys.stdout.write(f"not erased: call {id}: {why}\n")
@@ -70,16 +71,17 @@ def export(file: Path | None, number: str, to: Path) -> int:
     config = load_config(file)
     asked = _number(number, config)
     with records(config) as reader:
-        calls = reader.calls_from(asked)
-        if not calls:
+        held = Held.of(reader, asked)
+        if not held.calls and not held.mentions:
             raise Failed(f"nothing of {asked} is on record")
-        note_access(config, reader, "export", [str(call["id"]) for call in calls])
+        note_access(config, reader, "export", held.concerned)
         about = {"centre": config.centre.id, "number": asked, "made_at": utc_now(), "made_by": user()}
         try:
-            files = write_export(reader, calls, config.records.recordings, to, about)
+            files = write_export(reader, held, config.records.recordings, to, about)
         except NotPossible as error:
             raise Failed(str(error)) from error
-    sys.stdout.write(f"{to}: {len(calls)} calls, {files} files\n")
+    mentions = f", {len(held.mentions)} mentions in others' records" if held.mentions else ""
+    sys.stdout.write(f"{to}: {len(held.calls)} calls{mentions}, {files} files\n")
     return 0
 
 
@@ -116,7 +118,7 @@ def _erased(answer: Row) -> Erased:
         found = answer[name]
         return tuple(map(str, found)) if isinstance(found, list) else ()
 
-    counts = {name: int(str(answer[name])) for name in ("files", "events")}
+    counts = {name: int(str(answer[name])) for name in ("files", "events", "texts")}
     return Erased(ids("calls"), ids("held"), ids("going_on"), **counts)
 
 

@@ -4,15 +4,17 @@ What remains of an erased call is in docs/adr/0502: its times, outcome, trunk, s
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 from siaga_pbx.records.changes import Blank, Change, Erase, Event, Update, Upsert
 from siaga_pbx.records.closing import HELD, RELEASED
 from siaga_pbx.records.errors import NotOnRecord, NotPossible
-from siaga_pbx.records.numbers import national_digits
+from siaga_pbx.records.mentions import EVENT, Mention, mentions_of
+from siaga_pbx.records.numbers import Spelling
 from siaga_pbx.records.reader import Reader, Record
 from siaga_pbx.records.store import Store
 from siaga_pbx.records.times import normalise, parse_utc, utc_now
@@ -22,14 +24,16 @@ GOES_ON = timedelta(days=2)
 
 _GROUP = 50  # calls a transaction: the daemon's own writes get their turn in between
 _COMMIT_S = 30.0  # how long one of them may take
-_LEAST_DIGITS = 7  # fewer are found in anything
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
     """Ids of calls: erased, left because they are held, left because they (or their incident) go on.
 
-    `files` and `events` (those that are no call's) are how many lost their content as well.
+    `files`: recordings that are gone. In others' records: `events` that had the number and lost what they say, and
+    `texts` that it was struck from.
     """
 
     calls: tuple[str, ...] = ()
@@ -37,6 +41,7 @@ class Erased:
     going_on: tuple[str, ...] = ()
     files: int = 0
     events: int = 0
+    texts: int = 0
 
 
 class Custody:
@@ -92,14 +97,20 @@ class Custody:
         return erased
 
     def erase_number(self, number: str, reason: str, by: str) -> Erased:
-        """Erases the ended calls of a number (E.164), and events of no call that have it. Raises NotOnRecord."""
+        """Erases the ended calls of a number (E.164), and the number wherever else it stands, however it is written.
+
+        Of another's record goes the number alone, and what an event says. Raises NotOnRecord.
+        """
         with self._lock:
             self._commit([])
-            calls, digits = self._reader.calls_from(number), national_digits(number)
-            events = self._reader.events_with(digits) if len(digits) >= _LEAST_DIGITS else []
-            if not calls and not events:
+            spelling = Spelling(number)
+            calls, mentions = self._reader.calls_from(number), mentions_of(self._reader, spelling)
+            if not calls and not mentions:
                 raise NotOnRecord(f"nothing of {number} is on record")
-            erased = self._erase(calls, tuple(str(event["id"]) for event in events))
+            erased = self._erase(calls)
+            theirs = {str(call["id"]) for call in calls}
+            others = [mention for mention in mentions if mention.call_id not in theirs]
+            erased = self._strike(others, spelling, erased)
             self._note(erased, reason, by)
         return erased
 
@@ -122,16 +133,28 @@ class Custody:
         """Whether it is a held call's recording: a file is named after its call."""
         return bool(self._reader.holds(call_id=file.name.partition(".")[0]))
 
-    def _erase(self, calls: Sequence[Record], events: tuple[str, ...] = ()) -> Erased:
+    def _erase(self, calls: Sequence[Record]) -> Erased:
         due, left = self._due(calls)
         files = 0
         for group in _groups(due):
             # The files first: whatever fails now, the rows still say which file has to go.
             files += sum(self._remove(call) for call in group)
             self._commit([Erase(str(call["id"])) for call in group])
-        if events:
-            self._commit([Blank(events)])
-        return Erased(_ids(due), left.held, left.going_on, files, len(events))
+        return Erased(_ids(due), left.held, left.going_on, files)
+
+    def _strike(self, mentions: Sequence[Mention], spelling: Spelling, erased: Erased) -> Erased:
+        """Takes the number out of others' records, but not of those that must stay."""
+        calls: list[Record] = [{"id": id} for id in dict.fromkeys(one.call_id for one in mentions if one.call_id)]
+        left = self._due(calls)[1]
+        due = [one for one in mentions if one.call_id not in {*left.held, *left.going_on}]
+        events = tuple(one.id for one in due if one.table == EVENT)
+        texts = [one for one in due if one.table != EVENT]
+        for group in _groups(events):
+            self._commit([Blank(tuple(group))])
+        for several in _groups(texts):
+            self._commit([one.struck(spelling) for one in several])
+        held, going_on = (*erased.held, *left.held), (*erased.going_on, *left.going_on)
+        return replace(erased, held=held, going_on=going_on, events=len(events), texts=len(texts))
 
     def _due(self, calls: Sequence[Record]) -> tuple[list[Record], Erased]:
         """Those that may go, and those that are left."""
@@ -169,7 +192,8 @@ class Custody:
     def _note(self, erased: Erased, reason: str, by: str) -> None:
         """That it was done, by whom and why; not for whom."""
         left = {"held": list(erased.held), "going_on": list(erased.going_on)}
-        done = {"calls": list(erased.calls), "events": erased.events, "recordings": erased.files}
+        done = {"calls": list(erased.calls), "recordings": erased.files}
+        done |= {"events": erased.events, "texts": erased.texts}
         data = {"by": by, "reason": reason, **done, **left}
         self._commit([Event(self._utc(), "system", "records", None, "erasure", data)])
 
@@ -191,6 +215,6 @@ def _ids(calls: Iterable[Record]) -> tuple[str, ...]:
     return tuple(str(call["id"]) for call in calls)
 
 
-def _groups(calls: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    for start in range(0, len(calls), _GROUP):
-        yield calls[start : start + _GROUP]
+def _groups(many: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(many), _GROUP):
+        yield many[start : start + _GROUP]

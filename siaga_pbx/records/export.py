@@ -1,8 +1,9 @@
 """What is held about a number, in files for whoever has a right to them: a ZIP file, or a folder.
 
 `calls.jsonl`, `events.jsonl`, `incidents.jsonl`, `dispatches.jsonl` and `callbacks.jsonl` have a row a line, their keys
-being the columns; `recordings/` the audio; `manifest.json` names every other file with its size and SHA-256, and the
-head of the chain, so that what was handed over can be told from what was not.
+being the columns; `recordings/` the audio. `mentions.jsonl` has the texts with the number, however it is written, in
+others' records, and no more of those: they are about other people. `manifest.json` names every other file with its size
+and SHA-256, and the head of the chain, so that what was handed over can be told from what was not.
 """
 
 import json
@@ -11,15 +12,39 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
 from siaga_pbx.records.errors import NotPossible
+from siaga_pbx.records.mentions import mentions_of
+from siaga_pbx.records.numbers import Spelling
 from siaga_pbx.records.reader import Reader, Record
 
 _CHUNK = 1 << 20
 _TABLES = ("calls", "events", "incidents", "dispatches", "callbacks")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is held about a number: its calls, and the texts of others' records that have it."""
+
+    calls: Sequence[Record]
+    mentions: Sequence[Record]
+
+    @classmethod
+    def of(cls, reader: Reader, number: str) -> "Held":
+        """By a number in E.164."""
+        calls, spelling = reader.calls_from(number), Spelling(number)
+        theirs = {call["id"] for call in calls}
+        others = (one for one in mentions_of(reader, spelling) if one.call_id not in theirs)
+        return cls(calls, [row for one in others for row in one.rows(spelling)])
+
+    @property
+    def concerned(self) -> list[str]:
+        """The ids of all calls of whose records something is in it."""
+        return list(dict.fromkeys(str(id) for id in (*_of(self.calls, "id"), *_of(self.mentions, "call_id")) if id))
 
 
 class _Target(ABC):
@@ -62,14 +87,20 @@ class _Folder(_Target):
         return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
-def export(reader: Reader, calls: Sequence[Record], recordings: Path, to: Path, about: Mapping[str, object]) -> int:
+def _of(rows: Iterable[Record], column: str) -> Iterator[object]:
+    return (row[column] for row in rows)
+
+
+def export(reader: Reader, held: Held, recordings: Path, to: Path, about: Mapping[str, object]) -> int:
     """Writes it, readable by its owner alone; returns how many files. A name that ends in `.zip` is made a ZIP file.
 
     `about` goes into the manifest. Raises NotPossible when it cannot be written, or something is there already.
     """
     try:
         with _target(to) as target:
+            calls = held.calls
             rows = {name: [row for call in calls for row in _rows(reader, name, call)] for name in _TABLES}
+            rows["mentions"] = list(held.mentions)
             for name, many in rows.items():
                 target.add(f"{name}.jsonl", (json.dumps(row).encode() + b"\n" for row in many))
             for call in calls:

@@ -8,6 +8,7 @@ replaced as a whole by one that is consistent in itself. Against that, a head of
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, cast
@@ -120,7 +121,7 @@ class _Event(NamedTuple):
 
     @property
     def blank_of(self) -> str:
-        """Under what its erasure is noted: its call, its dispatch, or itself."""
+        """Under what its erasure is noted, unless it was erased by itself: its call, its dispatch, or nothing."""
         return self.call_id or (self.subject_id if self.subject == "dispatch" else self.id)
 
     def has_digest(self) -> bool:
@@ -137,8 +138,9 @@ class _Event(NamedTuple):
 
 @dataclass(slots=True)
 class _Walk:
-    """What is known after the events so far."""
+    """What is known after the events so far. `single`: the ids of events that are said to be erased by themselves."""
 
+    single: frozenset[str] = frozenset()
     seq: int = 0
     hash: str = GENESIS
     at: str = ""
@@ -153,6 +155,7 @@ class _Walk:
 
 def _problems(connection: Connection, walk: _Walk, known: Iterable[Head]) -> Iterator[Problem]:
     event = tables()["event"]
+    walk.single = _erased_by_themselves(connection)
     columns = [event.c[name] for name in _Event._fields]
     for row in connection.execute(select(*columns).order_by(event.c.seq), execution_options=_STREAM):
         yield from _check_event(walk, _Event._make(row))
@@ -164,6 +167,19 @@ def _problems(connection: Connection, walk: _Walk, known: Iterable[Head]) -> Ite
     there = set(inspect(connection).get_table_names())
     for name in closing.CLOSING_COLUMNS:
         yield from _check_rows(connection, name, walk) if name in there else _removed(name, walk.known(name))
+
+
+def _erased_by_themselves(connection: Connection) -> frozenset[str]:
+    """As the chain says it; whether that is true of the chain, the walk finds out."""
+    event = tables()["event"].c
+    said = select(event.data).where(
+        event.subject != "call", event.subject_id == "records", event.kind == closing.ERASED
+    )
+    ids: list[str] = []
+    for data in connection.execute(said).scalars():
+        with suppress(ValueError, TypeError, KeyError):
+            ids += map(str, json.loads(data)["events"])
+    return frozenset(ids)
 
 
 def _check_event(walk: _Walk, event: _Event) -> Iterator[Problem]:
@@ -179,7 +195,8 @@ def _check_event(walk: _Walk, event: _Event) -> Iterator[Problem]:
     if event.data is None and event.salt is None:
         if event.kind in closing.LASTING:
             yield Problem("event", str(event.id), event.seq, "its content is gone, which no erasure takes")
-        walk.blank.setdefault(event.blank_of, event)
+        if event.id not in walk.single:
+            walk.blank.setdefault(event.blank_of, event)
     elif not (text and event.has_digest()):
         yield Problem("event", str(event.id), event.seq, "its content was changed")
     else:
@@ -193,8 +210,6 @@ def _note_closing(walk: _Walk, event: _Event) -> None:
         return
     row = json.loads(str(event.data))
     if "events" in row:
-        for id in row["events"]:
-            walk.blank.pop(id, None)
         return
     place = (row.get("table", event.subject), row.get("id", event.subject_id))
     walk.digests[place] = None if event.kind == closing.REOPENED else row["digest"]

@@ -32,6 +32,8 @@ class Erasure(Protocol):
     def files(self) -> int: ...
     @property
     def events(self) -> int: ...
+    @property
+    def texts(self) -> int: ...
 
 
 class Keeper(Protocol):
@@ -73,7 +75,8 @@ class ErasureReceipt(BaseModel):
     held: tuple[str, ...]
     going_on: tuple[str, ...]
     files: int = Field(description="recordings that were removed")
-    events: int = Field(description="events of no call that had the number")
+    events: int = Field(description="events besides that had the number, and lost what they say")
+    texts: int = Field(description="texts in others' records that the number was struck from")
 
 
 class AccessRequest(_Asked):
@@ -139,7 +142,8 @@ def protection(keeper: Keeper) -> APIRouter:
             else:
                 erased = keeper.erase_call(str(body.call_id), body.reason, by)
         left = {"held": tuple(erased.held), "going_on": tuple(erased.going_on)}
-        return ErasureReceipt(calls=tuple(erased.calls), **left, files=erased.files, events=erased.events)
+        counts = {"files": erased.files, "events": erased.events, "texts": erased.texts}
+        return ErasureReceipt(calls=tuple(erased.calls), **left, **counts)
 
     return router
 

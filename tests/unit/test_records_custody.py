@@ -46,7 +46,7 @@ def call_of(store: Store, custody: Custody, number: str = _NUMBER, outcome: str 
     call = new_id()
     who = {"caller_number": number, "callable": True, "trunk": "telkomsel", "identity_class": "subscriber"}
     store.write([Insert("call", {"id": call, "received_at": AT, **who}), event("received", call, {"from": number})])
-    ordered = order(call)[1]
+    ordered = order(call, number=number)[1]
     incident = str(next(change.row["id"] for change in ordered if isinstance(change, Insert)))
     store.write([*ordered, Update("incident", incident, {"status": "closed", "closed_at": AT})])
     (custody.recordings / f"{call}.wav").write_bytes(b"RIFF")
@@ -82,9 +82,76 @@ def test_nothing_of_the_number_is_left_in_the_tables(
     store.write(loose)
     store.flush()
     erased = custody.erase_number(_NUMBER, "asked for", "budi")
-    assert (erased.calls, erased.events) == ((call,), 2), "what is written with a space in it is not found"
+    assert (erased.calls, erased.events, erased.texts) == ((call,), 3, 0)
     for table in ("call", "event", "incident", "dispatch", "outbox", "callback", "hold"):
-        assert "81234567890" not in str(database.rows(f'SELECT * FROM "{table}"')), table
+        assert "34567890" not in str(database.rows(f'SELECT * FROM "{table}"')), table
+    assert verify(database.url) == []
+
+
+_SPELT = (
+    *("+6281234567890", "6281234567890", "081234567890", "81234567890", "0812-3456-7890", "(+62) 812.3456.7890"),
+    *("+62 (0)812 / 3456 / 7890", "0062 812 3456 7890", "0812\u00a03456\u20117890", "sip:%2B6281234567890@ims.example"),
+    *("tel:+62-812-3456-7890;phone-context=+62", "call%20081234567890"),
+)
+
+
+def test_in_others_records_the_number_goes_however_it_is_written(
+    database: Database, store: Store, reader: Reader, custody: Custody
+) -> None:
+    calls = [call_of(store, custody, "+6281111111111") for _ in _SPELT]
+    for call, spelt in zip(calls, _SPELT, strict=True):
+        (incident,), (dispatch,) = reader.incidents(call_id=call), reader.dispatches(call_id=call)
+        said = f"Telepon tetangga: {spelt}, 2 orang"
+        message = {"note": said, "callback": {"number": "+6281111111111"}, "location": {"address": spelt}}
+        headers = {"headers": [["P-Asserted-Identity", f"<{spelt}>"]]}
+        store.write([Event(AT, "call", call, call, "identities", headers)])
+        store.write([Update("incident", str(incident["id"]), {"note": said, "address": spelt})])
+        store.write([Update("dispatch", str(dispatch["id"]), {"message": message, "reason": said})])
+        store.write([Upsert("callback", {"id": call, "state": "dismissed", "at": AT, "reason": said})])
+    store.flush()
+    erased = custody.erase_number(_NUMBER, "asked for", "budi")
+    count = len(calls)
+    assert (erased.calls, erased.events, erased.texts, erased.files) == ((), count, 5 * count, 0)
+    words = ("data", "event"), ("note, address", "incident"), ("message, reason", "dispatch"), ("reason", "callback")
+    for columns, table in words:
+        assert "7890" not in str(database.rows(f"SELECT {columns} FROM {table}")), table
+    assert len(reader.calls_from("+6281111111111")) == count, "the other callers are on record as before"
+    assert len(list(custody.recordings.iterdir())) == count
+    for call in calls:
+        (incident,), (dispatch,) = reader.incidents(call_id=call), reader.dispatches(call_id=call)
+        note, message = str(incident["note"]), dispatch["message"]
+        assert note.startswith("Telepon tetangga: ")
+        assert note.endswith(", 2 orang")
+        assert isinstance(message, dict)
+        assert (message["note"], message["callback"]) == (note, {"number": "+6281111111111"})
+    assert verify(database.url) == []
+    with pytest.raises(NotOnRecord):
+        custody.erase_number(_NUMBER, "asked for", "budi")
+
+
+def test_other_numbers_are_left_alone(store: Store, custody: Custody) -> None:
+    call = call_of(store, custody, "+6281111111111")
+    others = ("+6281234567891", "0812345678901", "9981234567890", "0812 3456 789", "17 81234567890123")
+    store.write([Event(AT, "call", call, call, "identities", {"from": other}) for other in others])
+    store.flush()
+    with pytest.raises(NotOnRecord):
+        custody.erase_number(_NUMBER, "asked for", "budi")
+
+
+def test_what_is_said_of_it_in_a_record_that_must_stay_stays(
+    database: Database, store: Store, custody: Custody
+) -> None:
+    held, live = call_of(store, custody, "+6281111111111"), new_id()
+    store.write([Insert("call", {"id": live, "received_at": AT})])
+    said = [Event(AT, "call", call, call, "identities", {"from": "0812 3456 7890"}) for call in (held, live)]
+    store.write(said)
+    custody.hold(held, "the court", "budi")
+    assert custody.erase_number(_NUMBER, "asked for", "budi") == Erased(held=(held,), going_on=(live,))
+    for one in said:
+        with pytest.raises(ChangeRefused, match=r"held|not over"):
+            store.commit([Blank((one.id,))]).result(5)
+    custody.release(held, "budi")
+    assert custody.erase_number(_NUMBER, "asked for", "budi") == Erased(going_on=(live,), events=1)
     assert verify(database.url) == []
 
 
@@ -99,7 +166,7 @@ def test_what_remains_is_for_the_statistics(store: Store, reader: Reader, custod
     assert kept == times | what | {"trunk": "telkomsel", "seat_id": "101"}
     assert [event["kind"] for event in reader.events(call_id=call)][:3] == ["received", "committed", "row_closed"]
     (noted,) = reader.events(kind="erasure")
-    data = {"by": "budi", "reason": "asked for", "calls": [call], "events": 0, "recordings": 1}
+    data = {"by": "budi", "reason": "asked for", "calls": [call], "events": 0, "texts": 0, "recordings": 1}
     assert noted["data"] == data | {"held": [], "going_on": []}
 
 
@@ -206,12 +273,24 @@ def test_content_that_is_blanked_by_hand_shows(database: Database, store: Store,
     assert [problem.what for problem in verify(database.url)] == ["its content is gone, and no erasure says so"]
 
 
-def test_events_of_a_call_are_not_blanked_by_themselves(store: Store, reader: Reader, custody: Custody) -> None:
+def test_no_single_event_of_what_is_to_stay_is_blanked(store: Store, reader: Reader, custody: Custody) -> None:
     call = call_of(store, custody)
-    id = str(reader.events(call_id=call)[0]["id"])
-    for ids in ((id,), (new_id(),)):
-        with pytest.raises(ChangeRefused, match="not there, or it is a call's"):
+    closed = next(str(row["id"]) for row in reader.events(call_id=call) if row["kind"] == "row_closed")
+    for ids in ((closed,), (new_id(),)):
+        with pytest.raises(ChangeRefused, match="not there, or its content is to stay"):
             store.commit([Blank(ids)]).result(5)
+
+
+def test_single_events_that_are_blanked_by_hand_show_although_others_were_erased(
+    database: Database, store: Store, reader: Reader, custody: Custody
+) -> None:
+    call = call_of(store, custody, "+6281111111111")
+    store.write([Event(AT, "call", call, call, "identities", {"from": _NUMBER})])
+    store.flush()
+    custody.erase_number(_NUMBER, "asked for", "budi")
+    assert verify(database.url) == []
+    database.run("UPDATE event SET data = NULL, salt = NULL WHERE kind = ? AND call_id = ?", "received", call)
+    assert [problem.what for problem in verify(database.url)] == ["its content is gone, and no erasure says so"]
 
 
 @pytest.mark.parametrize("text", ["0812-3456-7890", "+62 812 3456 7890", "+6281234567890", "081234567890"])
