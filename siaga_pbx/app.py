@@ -161,6 +161,7 @@ class Daemon:
             }
         )
         self.parts.configure(new)
+        self.parts.store.doubt()
         try:
             await self.parts.dispatcher.configure(new)
         except BrokerError as error:

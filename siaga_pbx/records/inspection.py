@@ -10,6 +10,8 @@ from siaga_pbx.records.database import FileIdentity, is_harmless
 from siaga_pbx.records.errors import StoreUnavailable
 
 _BUSY_S = 5.0
+_EVERY_S = 3600.0
+_RARELY = 200  # times as long as it took, before the next one: what is read is also the disk's and the caches' time
 
 
 class Soundness:
@@ -24,11 +26,17 @@ class Soundness:
         """Whether it was found whole, and nothing went wrong since that could damage it."""
         self._file = file
         self._suspect = False
+        self._next_at = 0.0
         self._inspection: Inspection | None = None
 
     @property
-    def checking(self) -> bool:
-        return self._inspection is not None
+    def settled(self) -> bool:
+        """Whether no check is due or goes on. One is at the start, after a fault, on request, and every hour or so."""
+        return self._inspection is None and self.known and (self._file is None or time.monotonic() < self._next_at)
+
+    def doubt(self) -> None:
+        """A check is due. From any thread."""
+        self._next_at = 0.0
 
     def note(self, error: Exception) -> None:
         """An outage."""
@@ -37,7 +45,7 @@ class Soundness:
 
     def confirm(self, identity: FileIdentity | None, within_s: float) -> None:
         """Has the file of this identity checked, unless it is known; StoreUnavailable if it is not to be written."""
-        if self.known or self._file is None:
+        if self.settled or self._file is None:
             self.known = True
             return
         if self._inspection is None or self._inspection.is_stale(identity):
@@ -49,6 +57,7 @@ class Soundness:
             return
         if self._inspection.fault:
             raise StoreUnavailable(f"the database is damaged: {self._inspection.fault}")
+        self._next_at = time.monotonic() + max(_EVERY_S, _RARELY * self._inspection.took_s)
         self.close()
         self.known, self._suspect = True, False
 
@@ -63,10 +72,10 @@ class Inspection:
     """A quick_check of the file as it is now; begins at once. Raises StoreUnavailable when it cannot be opened."""
 
     def __init__(self, file: Path, identity: FileIdentity | None) -> None:
-        self.fault = ""
-        """What is wrong with the file, or why that cannot be found out; once it is over."""
+        self.fault, self.took_s = "", 0.0
+        """What is wrong with the file, or why that cannot be found out, and how long that took; once it is over."""
         self._identity = identity
-        self._over, self._began, self._took_s = threading.Event(), time.monotonic(), 0.0
+        self._over, self._began = threading.Event(), time.monotonic()
         uri = f"{file.absolute().as_uri()}?mode=ro"
         try:
             self._connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, check_same_thread=False)
@@ -81,7 +90,7 @@ class Inspection:
 
     def is_stale(self, identity: FileIdentity | None) -> bool:
         """Whether the file is another one now, or may have been mended since: checks take half of the time at most."""
-        mended = bool(self.fault) and time.monotonic() > self._began + 2 * self._took_s
+        mended = bool(self.fault) and time.monotonic() > self._began + 2 * self.took_s
         return identity != self._identity or mended
 
     def close(self) -> None:
@@ -98,5 +107,5 @@ class Inspection:
         except sqlite3.Error as error:
             self.fault = str(error)
         finally:
-            self._took_s = time.monotonic() - self._began
+            self.took_s = time.monotonic() - self._began
             self._over.set()

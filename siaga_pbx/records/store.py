@@ -24,6 +24,7 @@ _QUEUE_LIMIT = 50_000  # batches, some 100 MB: half a minute at 200 calls/s of a
 _MEMORY_LIMIT = 50_000  # batches of the journal when its file fails as well
 _GROUP_LIMIT = 500  # batches a transaction, which is then some 100 ms
 _LOCK_S = 0.2  # between two attempts at the lock
+_IDLE_S = 60.0  # after so long the writer sees whether something is due
 _LINGER_S = 0.05  # how long a write() may wait for company: one sync for them all; a commit() ends the wait
 
 _Marker: TypeAlias = Future[bool]  # in the queue: resolved when everything before it was dealt with
@@ -140,6 +141,12 @@ class Store:
         except TimeoutError:
             return False
 
+    def doubt(self) -> None:
+        """Has the database's file checked, beside the writer; damage that is found is an outage."""
+        if self._writer is not None:
+            self._writer.doubt()
+            self.write(())
+
     def close(self, timeout_s: float = 10.0) -> None:
         """Brings everything to the disk and ends the writer thread. Later writes are dropped, later commits fail."""
         self._closed = True
@@ -179,7 +186,7 @@ class Store:
         self._busy_since = None
         going = True
         while going:
-            batches, marker, going = self._gather(None if writer.at_rest else self._times[1])
+            batches, marker, going = self._gather(_IDLE_S if writer.at_rest else self._times[1])
             self._busy_since = self._busy_since or time.monotonic()
             writer.take(batches)
             writer.tell_dropped(self.dropped)
@@ -212,7 +219,7 @@ class Store:
                 elif item is not None:
                     item.set_result(False)
 
-    def _gather(self, wait_s: float | None) -> tuple[list[Batch], _Marker | None, bool]:
+    def _gather(self, wait_s: float) -> tuple[list[Batch], _Marker | None, bool]:
         """What is in the queue, up to a group; after the first a little time for others to join it, if nobody waits."""
         batches: list[Batch] = []
         with suppress(Empty):

@@ -100,7 +100,11 @@ class Writer:
     @property
     def at_rest(self) -> bool:
         """Whether there is nothing to do but what it is given."""
-        return self.up and not self._soundness.checking
+        return self.up and self._soundness.settled
+
+    def doubt(self) -> None:
+        """Has the database's file checked. From any thread."""
+        self._soundness.doubt()
 
     def start(self) -> None:
         """The first attempt at the database. Never raises: if it fails, the journal takes over."""
@@ -119,7 +123,7 @@ class Writer:
             self._last += 1
             batch.number = self._last
         somebody_waits = any(batch.future is not None for batch in batches)  # a dispatch: worth an attempt of its own
-        if self.up and self._soundness.checking:
+        if self.up and not self._soundness.settled:
             self._look()
         if not self.up and (somebody_waits or time.monotonic() >= self._retry_at):
             self.recover()
@@ -268,7 +272,7 @@ class Writer:
         self._tell_waiting(waiting)
 
     def _look(self) -> None:
-        """Whether the check that goes on has found something."""
+        """Begins the check that is due, or sees whether it has found something."""
         try:
             self._soundness.confirm(self._identity, 0)
         except StoreUnavailable as error:

@@ -54,13 +54,23 @@ def test_a_whole_file_is_known_in_the_end(database: SqliteFile) -> None:
     soundness = Soundness(database.file)
     while not soundness.known:
         soundness.confirm(file_identity(database.file), 0)
-    assert not soundness.checking
+    assert soundness.settled
     soundness.note(OSError("I/O error"))
     assert not soundness.known
     told(lambda: soundness.confirm(file_identity(database.file), 0))
-    assert soundness.checking, "not to be written before that is over"
+    assert not soundness.settled, "not to be written before that is over"
     soundness.confirm(file_identity(database.file), 60)
-    assert soundness.known
+    assert soundness.settled
+
+
+def test_damage_that_comes_later_is_found_by_the_next_check(database: SqliteFile) -> None:
+    soundness = Soundness(database.file)
+    soundness.confirm(file_identity(database.file), 60)
+    damage(database)
+    soundness.confirm(file_identity(database.file), 60)
+    assert soundness.settled, "nobody has looked"
+    soundness.doubt()
+    assert "damaged" in str(told(lambda: soundness.confirm(file_identity(database.file), 0)))
 
 
 def test_a_damaged_one_is_told_and_found_mended_when_it_is(database: SqliteFile) -> None:
@@ -79,7 +89,7 @@ def test_a_check_that_goes_on_is_ended(database: SqliteFile) -> None:
     soundness = Soundness(database.file)
     soundness.confirm(file_identity(database.file), 0)
     soundness.close()
-    assert not soundness.checking
+    assert not soundness.settled
 
 
 def test_a_server_checks_its_own() -> None:
