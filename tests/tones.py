@@ -23,9 +23,9 @@ def tone(pitch: float, samples: int, level: float, start: int = 0) -> NDArray[np
 
 def spectrum(heard: NDArray[np.int16]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Frequencies, and the amplitude of the sine that each would be."""
-    window = np.hanning(len(heard))
-    frequencies: NDArray[np.float64] = np.linspace(0.0, RATE / 2, len(window) // 2 + 1, dtype=np.float64)
-    amplitudes: NDArray[np.float64] = np.array(np.abs(np.fft.rfft(heard * window)), dtype=np.float64)
+    window, points = np.hanning(len(heard)), 8 * len(heard)  # so many that no tone falls between two
+    frequencies: NDArray[np.float64] = np.linspace(0.0, RATE / 2, points // 2 + 1, dtype=np.float64)
+    amplitudes: NDArray[np.float64] = np.array(np.abs(np.fft.rfft(heard * window, points)), dtype=np.float64)
     return frequencies, amplitudes * (2 / float(window.sum()))
 
 

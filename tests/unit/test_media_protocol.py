@@ -34,6 +34,8 @@ COMMANDS: list[p.Command] = [
     ),
     p.Play("leg", ("greeting", "test"), ("waiting",), 1234567.890123456),
     p.Bridge("a", "b"),
+    p.Confer("a"),
+    p.Confer("a", p.Part.WHISPER, "b"),
     p.Unbridge("a"),
     p.RelayEvents("a", False),
     p.Echo("a"),
