@@ -9,8 +9,9 @@ from siaga_pbx.media.ports import PortPair
 from siaga_pbx.media.protocol import Refused, Remote, Why
 from siaga_pbx.media.source import Source, SourceLock
 
-FLOOD = 100
-"""Foreign packets after which the kernel is to turn them away (`kernel`)."""
+LOOKED_AT = {Why.STRANGER: 1, Why.REPORT: 100}
+"""How many foreign packets are looked at before the kernel turns them away (`kernel`): of audio one, to tell whose it
+is, as the next may be a flood that takes the place of the far side's."""
 TELL_S = 60.0
 """Between two events about one leg, and `MAX_TOLD` of them in its life: who injects must not fill the record."""
 MAX_TOLD = 10
@@ -42,9 +43,9 @@ class Door:
         self.lock = SourceLock()
         self.counts: Counter[str] = Counter()
         self._leg, self._pair, self._tell = leg, pair, tell
-        self._foreign = 0
-        self._guarded = False
-        self._before = (0, 0)
+        self._foreign: Counter[Why] = Counter()
+        self._guarded: dict[Why, int] = {}
+        """The sockets that the kernel guards, by what it turns away there: how many so far."""
         self._last: tuple[Why, Source] | None = None
         self._told, self._tell_at = 0, 0.0
 
@@ -67,8 +68,8 @@ class Door:
     def take(self, source: Source) -> bool:
         """See `SourceLock.take`."""
         expected = self.lock.take(source)
-        if self._guarded:
-            self._guard()
+        for why in self._guarded:
+            self._guard(why)
         return expected
 
     def admits(self, source: Source, heard_at: float, now: float) -> bool:
@@ -93,10 +94,9 @@ class Door:
         self._last = why, source
         if now >= self._tell_at and self._told < MAX_TOLD:
             self._tell_now(now)
-        if why is not Why.UNPROTECTED:
-            self._foreign += 1
-            if self._foreign == FLOOD:
-                self._guard()
+        self._foreign[why] += 1
+        if self._foreign[why] == LOOKED_AT.get(why):
+            self._guard(why)
 
     def watch(self, now: float) -> None:
         """Called each second: what the kernel has turned away is counted."""
@@ -105,14 +105,13 @@ class Door:
 
     def settle(self) -> int:
         """Count what the kernel has turned away since the last time; how much that is."""
-        if not self._guarded:
-            return 0
-        now = kernel.dropped(self._pair.rtp), kernel.dropped(self._pair.rtcp)
-        news = [(after - before) & 0xFFFFFFFF for after, before in zip(now, self._before, strict=True)]
-        self._before = now
-        self.counts[Why.STRANGER] += news[0]
-        self.counts[Why.REPORT] += news[1]
-        return sum(news)
+        news = 0
+        for why, before in self._guarded.items():
+            self._guarded[why] = kernel.dropped(self._socket(why))
+            turned_away = (self._guarded[why] - before) & 0xFFFFFFFF
+            self.counts[why] += turned_away
+            news += turned_away
+        return news
 
     def _tell_now(self, now: float) -> None:
         assert self._last is not None, "there is one to tell of"
@@ -121,20 +120,18 @@ class Door:
         self._tell_at = now + TELL_S
         self._tell(Refused(self._leg, why, host, port, self.counts[why]))
 
-    def _guard(self) -> None:
-        self.settle()
-        sockets = self._sockets()
-        self._before = kernel.dropped(sockets[0]), kernel.dropped(sockets[1])
-        self._guarded = kernel.admit_only(sockets[0], self.lock.allowed)
-        kernel.admit_only(sockets[1], self.lock.allowed_reports)
+    def _guard(self, why: Why) -> None:
+        bound = self._socket(why)
+        before = kernel.dropped(bound)
+        if kernel.admit_only(bound, self.lock.allowed if why is Why.STRANGER else self.lock.allowed_reports):
+            self._guarded.setdefault(why, before)
 
     def _unguard(self) -> None:
-        self._foreign = 0
-        if self._guarded:
-            self.settle()
-            self._guarded = False
-            for bound in self._sockets():
-                kernel.admit_all(bound)
+        self.settle()
+        for why in self._guarded:
+            kernel.admit_all(self._socket(why))
+        self._guarded.clear()
+        self._foreign.clear()
 
-    def _sockets(self) -> tuple[socket.socket, socket.socket]:
-        return self._pair.rtp, self._pair.rtcp
+    def _socket(self, why: Why) -> socket.socket:
+        return self._pair.rtp if why is Why.STRANGER else self._pair.rtcp
