@@ -27,6 +27,8 @@ from siaga_pbx.media.wav import FRAME_SIZE, HEADER_SIZE, wav_header
 FLUSH_S = 0.5
 HELD_BACK_S = 0.2
 """How late a packet may come and still be recorded. With `FLUSH_S`, a crash costs at most 0.7 s."""
+LEAD_S = 0.1
+"""How long before its first packet a recording begins: that one may have been late, which only the next ones tell."""
 CAPACITY = 4096
 """Windows that wait for the disk: 33 MB, four seconds of 500 recordings."""
 STALL_S = 2.0
@@ -38,7 +40,7 @@ Report: TypeAlias = Callable[[Recorded | RecordFailed | RecordGap], None]
 
 
 class Recording:
-    """One call's recording, on the relay's side: two tracks on one clock that starts with the first packet."""
+    """One call's recording, on the relay's side: two tracks on one clock that starts just before the first packet."""
 
     def __init__(
         self,
@@ -73,8 +75,8 @@ class Recording:
 
     def _begin(self, now: float) -> float:
         if self._start is None:
-            self._start = now
-            self._on_began(now)
+            self._start = now - LEAD_S
+            self._on_began(self._start)
         return self._start
 
     def _write_to(self, position: int) -> None:

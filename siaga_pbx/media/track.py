@@ -26,10 +26,12 @@ class Track:
     """
 
     __slots__ = (
+        "_anchored",
         "_begin",
         "_best",
         "_codes",
         "_count",
+        "_floor",
         "_offset",
         "_over",
         "_placed",
@@ -52,6 +54,8 @@ class Track:
         self._over = 0
         self._best = float("-inf")
         self._count = 0
+        self._anchored = self._floor = base
+        """Where what is anchored by the present offset begins, and what lies before it ends."""
         self.law = Codec.PCMA
         self.base = base
         """The position of the first code held."""
@@ -71,6 +75,9 @@ class Track:
             position = self._anchor(timestamp, clock)
         elif ahead > self._best:
             self._best = ahead
+            if ahead > TOLERANCE and (late := min(round(ahead), self._anchored - max(self._floor, self.base))) > 0:
+                self._shift(late)
+                position -= late
         self._count += 1
         if self._count >= WATCHED:
             self._correct()
@@ -108,11 +115,24 @@ class Track:
         self._codes = bytearray((SILENCE[law],)) * SPAN
 
     def _anchor(self, timestamp: int, clock: float) -> int:
-        position = max(self.base, round(clock), self.end - self._over if self._turned else 0)
+        self._floor = self.end - self._over if self._turned else self.base
+        position = max(self.base, round(clock), self._floor if self._turned else 0)
         self._turned = False
         self._offset = position - timestamp
+        self._anchored = position
         self._best, self._count = float("-inf"), 0
         return position
+
+    def _shift(self, late: int) -> None:
+        """The packet that all is anchored by had come late, as one shows that came sooner: what is laid down since, and
+        still held, belongs that much earlier."""
+        first, last = self._anchored - self.base, self.end - self.base
+        silence = bytes((SILENCE[self.law],)) * late
+        self._codes[first - late : last] = self._codes[first:last] + silence
+        self._offset -= late
+        self._anchored -= late
+        self._best -= late
+        self.end -= late
 
     def _correct(self) -> None:
         if abs(self._best) > TOLERANCE:

@@ -30,6 +30,7 @@ from siaga_pbx.media.protocol import (
     Remote,
     Side,
 )
+from siaga_pbx.media.recorder import LEAD_S
 from tests.media_kit import FarEnd, Media, Packet, media, new_settings, noise
 from tests.media_process import Settings
 
@@ -453,7 +454,7 @@ def test_the_recording_is_what_was_said_and_heard(shared: Settings, tmp_path: Pa
         left, right = read_stereo(path)
         assert recorded.seconds == len(left) / 8000
         at_left, at_right = find(left, b"".join(of_caller)), find(right, b"".join(of_seat))
-        assert find(right, caller.audio()[: 19 * 160]) == 0, "it begins with the greeting"
+        assert find(right, caller.audio()[: 19 * 160]) == round(LEAD_S * 8000), "it begins with the greeting"
         assert at_left is not None, "all that the caller said is on the left, in one piece"
         assert at_right is not None, "all that the seat said is on the right, in one piece"
         assert abs(at_left - at_right) <= 160, "they began at the same time"
