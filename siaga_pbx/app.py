@@ -110,6 +110,7 @@ class Daemon:
         await self._start_http(config)
         self._every(AUDIT_S, parts.hub.audit)
         self._every(AUDIT_S, parts.takeover.look_over)
+        self._every(RECORDS_CHECK_S, parts.slowness.check)
         self._every(config.sip.keep_alive_s, parts.hub.check_peers)
         self._every(CLOCK_CHECK_S, self._check_clock)
         self._spawn(parts.metrics.measure_loop_lag(parts.clock.now))
