@@ -12,10 +12,10 @@ from siaga_pbx.media.protocol import Codec
 
 SHIPPED = Path(__file__).parent.parent.parent / "siaga_pbx" / "prompts" / "id"
 NAMES = {
-    "greeting", "waiting", "test", "dispatch-sent", "dispatch-failed", "not-known", "paused", "ready", "callback-none",
-    "callback-dialling", "disposition-saved", "failed", "voice-intro", "voice-exercise", "voice-test", "voice-fire",
-    "voice-accident", "voice-disaster", "voice-health", "voice-security", "voice-riot", "voice-other", "voice-details",
-    "voice-accept", "voice-accepted",
+    "greeting", "waiting", "hold", "test", "dispatch-sent", "dispatch-failed", "not-known", "paused", "ready",
+    "callback-none", "callback-dialling", "disposition-saved", "failed", "voice-intro", "voice-exercise", "voice-test",
+    "voice-fire", "voice-accident", "voice-disaster", "voice-health", "voice-security", "voice-riot", "voice-other",
+    "voice-details", "voice-accept", "voice-accepted",
 }  # fmt: skip
 
 
@@ -43,8 +43,9 @@ def test_the_shipped_prompts_are_of_one_loudness_and_never_clip(name: str) -> No
     assert np.abs(samples[:80]).max() < 0.01
 
 
-def test_the_waiting_loop_is_eight_seconds() -> None:
-    assert len(read_prompt(SHIPPED / "waiting.wav")[Codec.PCMA]) == 400
+@pytest.mark.parametrize("name", ["waiting", "hold"])
+def test_what_is_played_again_and_again_takes_eight_seconds(name: str) -> None:
+    assert len(read_prompt(SHIPPED / f"{name}.wav")[Codec.PCMA]) == 400
 
 
 def test_frames_are_the_samples_in_both_laws(tmp_path: Path) -> None:
