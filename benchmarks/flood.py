@@ -84,6 +84,8 @@ def flood(kind: str, address: tuple[str, int], rate: float, seconds: float) -> i
             out.bind((host, 0))
         out.connect(address)
         batches = Batches(out, messages, sources)
+        print("ready", flush=True)
+        sys.stdin.readline()
         sent, due, end = 0, time.monotonic(), time.monotonic() + seconds
         while (now := time.monotonic()) < end:
             if now < due:
@@ -101,8 +103,14 @@ def _anybody() -> str:
 @contextmanager
 def sender(kind: str, port: int, rate: float, seconds: float) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "benchmarks.flood", "--send", kind, "--port", str(port)]
-    started = subprocess.Popen([*command, "--rate", str(rate), "--seconds", str(seconds)], stdout=PIPE, text=True)
+    command += ["--rate", str(rate), "--seconds", str(seconds)]
+    started = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True)
     try:
+        assert started.stdin is not None, "a pipe"
+        assert started.stdout is not None, "a pipe"
+        started.stdout.readline()  # it has its messages made: that is no part of the flood
+        started.stdin.write("go\n")
+        started.stdin.flush()
         yield started
     finally:
         started.kill()
@@ -162,8 +170,9 @@ async def under(
     """`calls` a second for so long, with the flood all the while ("none": without)."""
     generator.calls.clear()
     before, memory = await asyncio.to_thread(dropped, url), memory_kib(pid)
-    count, began, cpu = int(calls * seconds), time.monotonic(), cpu_s(pid)
+    count = int(calls * seconds)
     with sender(kind, generator.server[1], rate, seconds) if kind != "none" else nullcontext() as flooding:
+        began, cpu = time.monotonic(), cpu_s(pid)
         for index in range(count):
             generator.call(f"62812{first + index:07d}")
             await asyncio.sleep(max(0.0, began + (index + 1) / calls - time.monotonic()))
