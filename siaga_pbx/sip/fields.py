@@ -1,7 +1,7 @@
 """The header list of a message: ordered, compared without case, compact forms understood (RFC 3261 7.3)."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 from siaga_pbx.sip.errors import LocalError
 from siaga_pbx.sip.params import split_commas
@@ -100,7 +100,8 @@ class Headers:
         """(key, name as written, value) of each line. For reading only."""
         self._first: dict[str, str] | None = None
         """By key the value of its first line; None while it has to be made anew."""
-        self._typed: dict[str, object] = {}
+        self._typed: dict[str, Any] = {}
+        """What `typed` has made, each of the type that it is asked for by."""
         for name, value in items:
             self.add(name, value)
 
@@ -179,10 +180,11 @@ class Headers:
 
         `view` is a header's lower-case name, with a `*` behind it for a reading of the whole list.
         """
-        if view in self._typed:
-            return cast(T, self._typed[view])
-        made = read(self)
-        self._typed[view] = made
+        made: T
+        try:
+            made = self._typed[view]
+        except KeyError:
+            made = self._typed[view] = read(self)
         return made
 
     def _changed(self, name: str, value: str) -> tuple[str, str, str]:

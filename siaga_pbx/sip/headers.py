@@ -1,10 +1,11 @@
-"""The header values that the stack reads: addresses, Via, CSeq. One frozen dataclass each;
+"""The header values that the stack reads: addresses, Via, CSeq. `parse` and `str` are inverse.
 
-`parse` and `str` are inverse.
+They are named tuples, as Uri is: a frozen dataclass takes five times as long to make, and these are most of what
+reading a message makes (docs/benchmarks.md).
 """
 
 import re
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from siaga_pbx.sip.errors import RemoteError
 from siaga_pbx.sip.params import (
@@ -42,8 +43,7 @@ _CSEQ = re.compile(r"\s*+([0-9]{1,20}+)\s++(\S++)\s*+")
 _TAG_IN_WRECK = re.compile(r';\s*+tag\s*+=\s*+([^\s;,"<>]++)', re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class NameAddr:
+class NameAddr(NamedTuple):
     """An address with its display name and header parameters: From, To, Contact, Route and their like (RFC 3261 20.10).
 
     `display` is unquoted, "" when there is none.
@@ -99,7 +99,7 @@ class NameAddr:
 
     def with_params(self, *added: tuple[str, str | None]) -> "NameAddr":
         """The same address with these header parameters added or replaced."""
-        return replace(self, params=set_params(self.params, added))
+        return self._replace(params=set_params(self.params, added))
 
     def with_tag(self, tag: str) -> "NameAddr":
         """The same address with this tag."""
@@ -107,7 +107,7 @@ class NameAddr:
 
     def without_params(self, *names: str) -> "NameAddr":
         """The same address without the header parameters of these (lower-case) names."""
-        return replace(self, params=drop_params(self.params, names))
+        return self._replace(params=drop_params(self.params, names))
 
 
 def _parse_addr_spec(text: str) -> NameAddr:
@@ -123,8 +123,7 @@ def parse_name_addr_list(text: str) -> list[NameAddr]:
     return [NameAddr.parse(part) for part in split_commas(text)]
 
 
-@dataclass(frozen=True, slots=True)
-class Via:
+class Via(NamedTuple):
     """One hop of a message (RFC 3261 20.42). `transport` is as written; `host` has no brackets."""
 
     transport: str
@@ -174,11 +173,10 @@ class Via:
 
     def with_params(self, *added: tuple[str, str | None]) -> "Via":
         """The same Via with these parameters added or replaced."""
-        return replace(self, params=set_params(self.params, added))
+        return self._replace(params=set_params(self.params, added))
 
 
-@dataclass(frozen=True, slots=True)
-class CSeq:
+class CSeq(NamedTuple):
     """The number of a request in its dialog, and its method (RFC 3261 20.16)."""
 
     number: int

@@ -309,11 +309,12 @@ def _check_door(message: Message) -> None:
     """The five headers nobody can do without (RFC 3261 8.1.1): there, readable, and saying one thing only."""
     headers = message.headers
     first = headers.first()
+    repeated = headers.repeated
     for name in _SINGLE:
         value = first.get(name)
         if not value:
             raise RemoteError(f"no-{name}")
-        if headers.repeated and any(other != value for other in headers.get_all(name)):
+        if repeated and any(other != value for other in headers.get_all(name)):
             raise RemoteError(f"two-{name}", " / ".join(headers.get_all(name))[:80])
     if not first.get("via"):
         raise RemoteError("no-via")

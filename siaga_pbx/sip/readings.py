@@ -120,7 +120,8 @@ def _top_via(headers: Headers) -> Via:
 
 
 def _vias(headers: Headers) -> list[Via]:
-    return list(_readable(Via.parse, headers.values("via")))
+    top = headers.typed("via", _top_via)
+    return [top, *_readable(Via.parse, headers.values("via")[1:])]
 
 
 def _from(headers: Headers) -> NameAddr:

@@ -1,8 +1,8 @@
 """URIs as SIP uses them: sip and sips (RFC 3261 19.1), tel (RFC 3966), urn (RFC 5031), any other kept as it is."""
 
 import re
-from dataclasses import dataclass, replace
 from ipaddress import AddressValueError, IPv6Address
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from siaga_pbx.sip.errors import RemoteError
@@ -30,8 +30,7 @@ _VISUAL_SEPARATORS = str.maketrans("", "", "-.()")
 _DECISIVE_PARAMS = ("user", "ttl", "method", "maddr", "transport")
 
 
-@dataclass(frozen=True, slots=True)
-class Uri:
+class Uri(NamedTuple):
     """One URI. `str(uri)` writes it and `Uri.parse` reads it.
 
     `user`, `password` and the parameters are as written, escapes included (see `username`); `host` has no brackets,
@@ -97,11 +96,11 @@ class Uri:
 
     def with_params(self, *added: tuple[str, str | None]) -> "Uri":
         """The same URI with these parameters added or replaced."""
-        return replace(self, params=set_params(self.params, added))
+        return self._replace(params=set_params(self.params, added))
 
     def without_params(self, *names: str) -> "Uri":
         """The same URI without the parameters of these (lower-case) names."""
-        return replace(self, params=drop_params(self.params, names))
+        return self._replace(params=drop_params(self.params, names))
 
     def equivalent(self, other: "Uri") -> bool:
         """Whether both name the same resource:
