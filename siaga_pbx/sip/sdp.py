@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from typing import TypeAlias
 
-from siaga_pbx.sip import packets, preconditions
+from siaga_pbx.sip import packets, preconditions, sdes
 from siaga_pbx.sip.errors import RemoteError
+from siaga_pbx.sip.sdes import Keys, Security
 
 Line: TypeAlias = tuple[str, str]
 """The letter and the value of one SDP line."""
@@ -21,6 +22,7 @@ OUR_TELEPHONE_EVENT = 101
 CLOCK_RATE = 8000
 
 _PROFILES = ("RTP/AVP", "RTP/AVPF")
+_SECURE_PROFILES = ("RTP/SAVP", "RTP/SAVPF")
 
 
 class Codec(IntEnum):
@@ -69,6 +71,10 @@ class NoCommonCodec(RemoteError):
         super().__init__("no-common-codec", detail, status=488)
 
 
+class NoSecurity(NoCommonCodec):
+    """There is a stream, but not with the keys that one of the two cannot do without."""
+
+
 @dataclass(frozen=True, slots=True)
 class Media:
     """One m= line and what follows it. `lines` are the others of its section, in order."""
@@ -83,6 +89,9 @@ class Media:
         """The value of the first `a=name:value`."""
         prefix = name + ":"
         return next((value[len(prefix) :].strip() for letter, value in self.lines if _is(letter, value, prefix)), None)
+
+    def with_lines(self, *lines: Line) -> "Media":
+        return replace(self, lines=(*self.lines, *lines)) if lines else self
 
     def rtpmap(self) -> dict[str, str]:
         """From the payload number to encoding and rate in lower case, for the numbers that the section maps."""
@@ -198,6 +207,8 @@ class LocalAudio:
     port: int
     session_id: int
     version: int
+    security: Security | None = None
+    """None: no SRTP, whatever they offer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +233,8 @@ class Audio:
     comfort_noise: bool = False
     rtcp_mux: bool = False
     rtcp: tuple[str, int] | None = None
+    keys: Keys | None = None
+    """Of SRTP; None: plain RTP."""
 
 
 def make_offer(local: LocalAudio, direction: Direction = Direction.SENDRECV) -> Sdp:
@@ -231,13 +244,15 @@ def make_offer(local: LocalAudio, direction: Direction = Direction.SENDRECV) -> 
     call's one clue.
     """
     formats = {str(int(Codec.PCMA)): Codec.PCMA, str(int(Codec.PCMU)): Codec.PCMU}
-    return Sdp(
-        _session(local, ("0 0",)), (_our_media(local, "RTP/AVP", formats, OUR_TELEPHONE_EVENT, direction, True),)
-    )
+    profile = _SECURE_PROFILES[0] if local.security is not None and local.security.required else _PROFILES[0]
+    ours = _our_media(local, profile, formats, OUR_TELEPHONE_EVENT, direction, True)
+    if local.security is not None:
+        ours = ours.with_lines(("a", f"crypto:{sdes.offered(local.security)}"))
+    return Sdp(_session(local, ("0 0",)), (ours,))
 
 
 def make_answer(offer: Sdp, local: LocalAudio) -> tuple[Sdp, Audio]:
-    """The answer to an offer, and what is agreed by it. Raises NoCommonCodec.
+    """The answer to an offer, and what is agreed by it. Raises NoCommonCodec, or NoSecurity.
 
     The first usable audio stream is taken, in it the first codec of the offer that we have, under the offer's own
     payload numbers (RFC 3264 6.1). All other streams are refused.
@@ -245,7 +260,9 @@ def make_answer(offer: Sdp, local: LocalAudio) -> tuple[Sdp, Audio]:
     agreed: Audio | None = None
     sections: list[Media] = []
     for media in offer.media:
-        if agreed is None and (agreed := _agree(offer, media, {})):
+        crypto, keys = sdes.answered(media.lines, local.security)
+        protected = _is_protected(media, keys, local.security)
+        if agreed is None and protected and (agreed := _agree(offer, media, {}, keys)):
             formats = {str(agreed.payload): agreed.codec}
             ours = _our_media(
                 local,
@@ -256,33 +273,46 @@ def make_answer(offer: Sdp, local: LocalAudio) -> tuple[Sdp, Audio]:
                 agreed.rtcp_mux,
                 agreed.comfort_noise,
             )
-            asked = preconditions.answer_lines(media.lines)
-            sections.append(replace(ours, lines=(*ours.lines, *asked)) if asked else ours)
+            sections.append(ours.with_lines(*crypto, *preconditions.answer_lines(media.lines)))
         else:
             sections.append(_refused(media))
     if agreed is None:
-        raise NoCommonCodec(", ".join(f"{media.kind} {' '.join(media.formats)}" for media in offer.media)[:200])
+        bare = any(_agree(offer, media, {}, None) for media in offer.media)
+        refused = ", ".join(f"{media.kind} {media.profile} {' '.join(media.formats)}" for media in offer.media)[:200]
+        raise NoSecurity(refused) if bare else NoCommonCodec(refused)
     times = tuple([value for letter, value in offer.lines if letter == "t"]) or ("0 0",)
     return Sdp(_session(local, times), tuple(sections)), agreed
 
 
 def read_answer(offer: Sdp, answer: Sdp) -> Audio:
-    """What an answer to our offer agrees. Raises NoCommonCodec when it refuses the stream or has no codec of ours.
+    """What an answer to our offer agrees. Raises NoCommonCodec when it refuses the stream or has no codec of ours, and
+    NoSecurity when it leaves out the keys that the offer requires.
 
     A payload number that the answer does not map means what it meant in the offer.
     """
     if not answer.media:
         raise NoCommonCodec("an answer without a stream")
-    agreed = _agree(answer, answer.media[0], offer.media[0].rtpmap())
+    ours, theirs = offer.media[0], answer.media[0]
+    keys = sdes.agreed(ours.lines, theirs.lines)
+    agreed = _agree(answer, theirs, ours.rtpmap(), keys)
     if agreed is None:
-        raise NoCommonCodec(f"answered with {' '.join(answer.media[0].formats)[:200]}")
-    direction = agreed.direction.within(offer.direction_of(offer.media[0]))
+        raise NoCommonCodec(f"answered with {' '.join(theirs.formats)[:200]}")
+    if keys is None and not {ours.profile.upper(), theirs.profile.upper()}.isdisjoint(_SECURE_PROFILES):
+        raise NoSecurity(f"answered with {theirs.profile[:20]}")
+    direction = agreed.direction.within(offer.direction_of(ours))
     return agreed if direction is agreed.direction else replace(agreed, direction=direction)
 
 
-def _agree(theirs: Sdp, media: Media, known: dict[str, str]) -> Audio | None:
+def _is_protected(media: Media, keys: Keys | None, security: Security | None) -> bool:
+    """Whether a stream has the keys that the peer's profile, or our side, demands."""
+    if keys is not None:
+        return True
+    return media.profile.upper() not in _SECURE_PROFILES and not (security is not None and security.required)
+
+
+def _agree(theirs: Sdp, media: Media, known: dict[str, str], keys: Keys | None) -> Audio | None:
     """The peer's side of one stream, if it is audio that we can speak."""
-    if media.kind.lower() != "audio" or media.port == 0 or media.profile.upper() not in _PROFILES:
+    if media.kind.lower() != "audio" or media.port == 0 or media.profile.upper() not in (*_PROFILES, *_SECURE_PROFILES):
         return None
     mapped = _STATIC | known | media.rtpmap()
     codec = next((number for number in media.formats if mapped.get(number) in _CODECS), None)
@@ -305,6 +335,7 @@ def _agree(theirs: Sdp, media: Media, known: dict[str, str]) -> Audio | None:
         str(packets.COMFORT_NOISE) in media.formats,
         packets.muxes(media.lines),
         packets.rtcp(media.lines, host),
+        keys,
     )
 
 
