@@ -31,7 +31,6 @@ class Track:
         "_best",
         "_codes",
         "_count",
-        "_floor",
         "_offset",
         "_over",
         "_placed",
@@ -54,8 +53,8 @@ class Track:
         self._over = 0
         self._best = float("-inf")
         self._count = 0
-        self._anchored = self._floor = base
-        """Where what is anchored by the present offset begins, and what lies before it ends."""
+        self._anchored = base
+        """Where what is placed by the present offset begins."""
         self.law = Codec.PCMA
         self.base = base
         """The position of the first code held."""
@@ -75,9 +74,10 @@ class Track:
             position = self._anchor(timestamp, clock)
         elif ahead > self._best:
             self._best = ahead
-            if ahead > TOLERANCE and (late := min(round(ahead), self._anchored - max(self._floor, self.base))) > 0:
-                self._shift(late)
-                position -= late
+            if ahead > TOLERANCE:
+                position -= self._shift(round(ahead))
+        if position < self._anchored:
+            self._anchored = position
         self._count += 1
         if self._count >= WATCHED:
             self._correct()
@@ -115,24 +115,28 @@ class Track:
         self._codes = bytearray((SILENCE[law],)) * SPAN
 
     def _anchor(self, timestamp: int, clock: float) -> int:
-        self._floor = self.end - self._over if self._turned else self.base
-        position = max(self.base, round(clock), self._floor if self._turned else 0)
+        position = max(self.base, round(clock), self.end - self._over if self._turned else 0)
         self._turned = False
         self._offset = position - timestamp
         self._anchored = position
         self._best, self._count = float("-inf"), 0
         return position
 
-    def _shift(self, late: int) -> None:
-        """The packet that all is anchored by had come late, as one shows that came sooner: what is laid down since, and
-        still held, belongs that much earlier."""
+    def _shift(self, late: int) -> int:
+        """The packet that all is anchored by had come late, as one shows that came sooner: what was laid down since
+        belongs that much earlier. It is moved over the silence before it, as far as that is still held; by how much."""
         first, last = self._anchored - self.base, self.end - self.base
-        silence = bytes((SILENCE[self.law],)) * late
-        self._codes[first - late : last] = self._codes[first:last] + silence
+        if first <= 0:
+            return 0
+        silence = bytes((SILENCE[self.law],))
+        before = bytes(self._codes[max(0, first - late) : first])
+        late = len(before) - len(before.rstrip(silence))
+        self._codes[first - late : last] = self._codes[first:last] + silence * late
         self._offset -= late
         self._anchored -= late
         self._best -= late
         self.end -= late
+        return late
 
     def _correct(self) -> None:
         if abs(self._best) > TOLERANCE:

@@ -128,3 +128,26 @@ def test_at_a_turn_to_silence_nothing_said_is_lost() -> None:
     track.turn(over=0)
     track.write(160, frame(1), Codec.PCMA, 0.016)
     assert track.cut(320) == frame(0) + frame(1)
+
+
+def test_a_late_first_packet_moves_what_it_misplaced() -> None:
+    """It came 60 ms late, and some after it; those on time tell, and all lies where it was said, to 10 ms."""
+    tape = Tape()
+    late = {0: 0.06, 1: 0.06, 2: 0.055, 3: 0.03}
+    arrivals = sorted((1 + number * 0.02 + late.get(number, 0.002), number) for number in range(30))
+    for now, number in arrivals:
+        tape.write(number, now)
+    whole = tape.end()
+    assert abs(whole.find(frame(0)) - 8000) <= 80
+    assert whole.endswith(b"".join(map(frame, range(30))))
+
+
+def test_it_is_not_moved_over_what_was_said_before() -> None:
+    track = Track(lambda now: 0.0)
+    track.write(0, frame(0), Codec.PCMA, 0.0)
+    track.turn(over=0)
+    track.write(10_000, frame(1), Codec.PCMA, 0.05)
+    track.write(10_160, frame(2), Codec.PCMA, 0.05)
+    track.write(10_320, frame(3), Codec.PCMA, 0.05)
+    # 40 ms late, by the last; there are 30 ms of silence before it.
+    assert track.cut(640) == frame(0) + frame(1) + frame(2) + frame(3)
