@@ -312,12 +312,15 @@ def report(
     month: Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="A month.")] = None,
     year: Annotated[str | None, typer.Option("--year", metavar="YYYY", help="A year.")] = None,
     form: Annotated[ReportForm, typer.Option("--format", help="For people, or for programs.")] = ReportForm.TABLE,
+    json: Annotated[bool, typer.Option("--json", help="As --format json.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="As --format csv.")] = False,
     config: Config = None,
 ) -> int:
     """Calls, answer times, dispositions and the agencies' times of a day, a month or a year."""
     from siaga_pbx.commands.report import report as make
 
-    return make(config, {"day": day, "month": month, "year": year}, form)
+    wanted = ReportForm.JSON if json else ReportForm.CSV if csv else form
+    return make(config, {"day": day, "month": month, "year": year}, wanted)
 
 
 @app.command()

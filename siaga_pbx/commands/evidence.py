@@ -6,6 +6,7 @@ from pathlib import Path
 
 from siaga_pbx.commands.common import load_config
 from siaga_pbx.commands.failures import Failed, Misused
+from siaga_pbx.commands.onrecord import note_access, records
 from siaga_pbx.records.backup import back_up
 from siaga_pbx.records.chain import Head
 from siaga_pbx.records.database import sqlite_file
@@ -39,8 +40,14 @@ def verify_records(file: Path | None, database: str | None, heads: Sequence[str]
 
 
 def backup(file: Path | None, target: Path) -> int:
-    """Copies the database while the daemon runs, and verifies the copy; 1 when that finds faults (the copy is kept)."""
-    database = _url(file, None)
+    """Copies the database while the daemon runs, and verifies the copy; 1 when that finds faults (the copy is kept).
+
+    Whoever has the copy can read every caller in it, so the access is noted, and in the copy too.
+    """
+    config = load_config(file)
+    database = config.records.database
+    with records(config) as reader:
+        note_access(config, reader, "backup")
     try:
         back_up(database, target)
     except RecordsError as error:

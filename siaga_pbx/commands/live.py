@@ -17,6 +17,11 @@ def status(file: Path | None, selection: Selection) -> int:
     """Show the centre; --since counts the calls from then on by outcome, --limit bounds the live calls."""
     config = load_config(file)
     shown = dict(_now(config))
+    if shown["state"] == "stopped" and shown["calls"]:
+        from siaga_pbx.commands.onrecord import note_access, records
+
+        with records(config) as reader:  # a daemon that runs notes it itself
+            note_access(config, reader, "status", [str(call["id"]) for call in _rows(shown, "calls")])
     if selection.limit is not None:
         shown["calls"] = _rows(shown, "calls")[-selection.limit :]
     if (start := selection.start(config)) is not None:

@@ -1,5 +1,6 @@
 """Holds, erasure, export and the accesses, by the commands: against the running daemon, and without one."""
 
+import csv
 import io
 import json
 import os
@@ -25,8 +26,10 @@ from tests.integration.test_web import CONFIG, DIALPLAN
 from tests.interop.audio import Rtp
 from tests.interop.calls import SEAT, bridged, carrier, hear_each_other, registered
 from tests.interop.centres import ended, row, running, until
+from tests.records_databases import Database
 
 _NUMBER = "+6281234567890"
+_OTHER = "+6281999999999"
 _AT = "2026-03-24T07:00:00.000Z"
 
 Siaga = Callable[..., subprocess.CompletedProcess[str]]
@@ -57,51 +60,95 @@ def lines(ran: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ran.stdout.splitlines()]
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> tuple[Path, list[str]]:
-    """The configuration of a centre whose daemon does not run, and its calls: two of one number, one of another."""
-    (tmp_path / "siaga.toml").write_text(CONFIG.replace("{port}", "1"))
-    (tmp_path / "dialplan.toml").write_text(DIALPLAN)
-    (tmp_path / "recordings").mkdir()
-    store = Store(f"sqlite:///{tmp_path / 'siaga.db'}")
+def make_site(folder: Path, database: str) -> tuple[Path, list[str]]:
+    """The configuration of a centre whose daemon does not run, and its calls: two of one number, one of another.
+
+    The other one's call-taker has noted the first number, with a space and dashes.
+    """
+    (folder / "siaga.toml").write_text(CONFIG.replace("{port}", "1").replace("sqlite:///siaga.db", database))
+    (folder / "dialplan.toml").write_text(DIALPLAN)
+    (folder / "recordings").mkdir()
+    store = Store(database, journal=folder / "siaga.db.pending")
     store.open()
     calls = []
-    for number in (_NUMBER, _NUMBER, "+6281999999999"):
+    for number in (_NUMBER, _NUMBER, _OTHER):
         call = new_id()
-        (tmp_path / "recordings" / f"{call}.wav").write_bytes(b"RIFF" + call.encode())
-        end = {"ended_at": _AT, "outcome": "answered", "recording": f"{call}.wav"}
+        (folder / "recordings" / f"{call}.wav").write_bytes(b"RIFF" + call.encode())
+        end = {
+            "ended_at": _AT,
+            "outcome": "answered",
+            "recording": f"{call}.wav",
+            "connected_at": "2026-03-24T07:00:14.000Z",
+        }
         received = Event(_AT, "call", call, call, "received", {"from": number})
         arrived = Insert("call", {"id": call, "received_at": _AT, "caller_number": number})
         store.commit([arrived, received, Update("call", call, end)]).result(10)
         calls.append(call)
+    incident = {
+        "id": new_id(),
+        "call_id": call,
+        "category": "fire",
+        "opened_at": _AT,
+        "closed_at": _AT,
+        "status": "closed",
+    }
+    store.commit([Insert("incident", incident | {"note": "Tetangga: 0812 3456-7890, di lantai 2"})]).result(10)
     store.close()
-    return tmp_path / "siaga.toml", calls
+    return folder / "siaga.toml", calls
 
 
-def test_without_a_daemon(site: tuple[Path, list[str]]) -> None:
-    config, (first, second, other) = site
-    siaga, folder = command(config), config.parent
+@pytest.fixture
+def site(tmp_path: Path) -> tuple[Path, list[str]]:
+    """It, with a database in a file."""
+    return make_site(tmp_path, f"sqlite:///{tmp_path / 'siaga.db'}")
+
+
+def test_without_a_daemon(database: Database, tmp_path: Path) -> None:
+    config, (first, second, other) = make_site(tmp_path, database.url)
+    siaga, folder = command(config), tmp_path
     assert siaga("hold", first, "--reason", "letter of the court").stdout.startswith(f"call {first}: held")
     refused = siaga("erase", first, "--reason", "asked for")
     assert (refused.returncode, refused.stderr) == (1, f"siaga-pbx: call {first} is held\n")
     partly = siaga("erase", "--number", "0812-3456-7890", "--reason", "asked for")
     assert partly.returncode == 1
-    assert partly.stdout == f"erased: 1 calls, 1 recordings, 0 other events\nnot erased: call {first}: it is held\n"
+    besides = "in others' records 0 events, 1 texts"
+    assert partly.stdout == f"erased: 1 calls, 1 recordings; {besides}\nnot erased: call {first}: it is held\n"
     assert not (folder / "recordings" / f"{second}.wav").exists()
     assert siaga("hold", first, "--release").returncode == 0
     assert siaga("erase", "--number", _NUMBER, "--reason", "asked for").returncode == 0
     left = {one["id"]: one["caller_number"] for one in lines(siaga("calls", "--json"))}
-    assert left == {first: None, second: None, other: "+6281999999999"}
+    assert left == {first: None, second: None, other: _OTHER}
+    assert database.rows("SELECT note FROM incident") == [("Tetangga: [erased], di lantai 2",)]
     assert [path.stem for path in (folder / "recordings").iterdir()] == [other]
     verified = siaga("verify-records")
     assert (verified.returncode, verified.stdout.rstrip().endswith(", 2 calls erased")) == (0, True)
     (listing,) = lines(siaga("accesses", "--json"))
     assert listing["data"] == {"by": f"user {user()}", "what": "calls"}
+    assert siaga("erase", other, "--reason", "asked for").returncode == 0
+    assert siaga("verify-records").returncode == 0
+
+
+def test_the_report_and_a_backup(database: Database, tmp_path: Path) -> None:
+    config, _ = make_site(tmp_path, database.url)
+    siaga, copy = command(config), tmp_path / "copy.db"
+    (report,) = lines(siaga("report", "--month", "2026-03", "--json"))
+    assert (report["calls"], report["outcomes"], report["answers"]["median_s"]) == (3, {"answered": 3}, 14.0)
+    assert [(goal["met"], goal["judged"], goal["reached"]) for goal in report["goals"]] == [(3, 3, True)] * 2
+    table = dict(csv.reader(siaga("report", "--month", "2026-03", "--csv").stdout.splitlines()))
+    assert (table["goals.15.percent"], table["goals.20.reached"]) == ("100.0", "true")
+    made = siaga("backup", str(copy))
+    if database.kind == "postgresql":
+        assert (made.returncode, "pg_dump" in made.stderr, copy.exists()) == (1, True, False)
+        return
+    assert made.returncode == 0, made.stderr
+    assert siaga("verify-records", "--database", str(copy)).returncode == 0
+    (noted,) = lines(siaga("accesses", "--json"))
+    assert noted["data"] == {"by": f"user {user()}", "what": "backup"}
 
 
 @pytest.mark.parametrize("name", ["given.zip", "given"])
-def test_what_is_held_about_a_number(site: tuple[Path, list[str]], name: str) -> None:
-    config, (first, second, other) = site
+def test_what_is_held_about_a_number(database: Database, tmp_path: Path, name: str) -> None:
+    config, (first, second, other) = make_site(tmp_path, database.url)
     siaga, to = command(config), config.parent / name
     assert siaga("export", str(to), "--number", "0812 3456 7890").returncode == 0
     files = read(to)
@@ -112,15 +159,19 @@ def test_what_is_held_about_a_number(site: tuple[Path, list[str]], name: str) ->
     }
     assert {one["name"]: one["bytes"] for one in manifest["files"]} == {file: len(files[file]) for file in files}
     assert files[f"recordings/{first}.wav"] == b"RIFF" + first.encode()
+    tables = ("calls", "events", "incidents", "dispatches", "callbacks", "mentions")
     assert set(files) == {
-        *(f"{table}.jsonl" for table in ("calls", "events", "incidents", "dispatches", "callbacks")),
+        *(f"{table}.jsonl" for table in tables),
         *(f"recordings/{call}.wav" for call in (first, second)),
     }
     calls = [json.loads(line) for line in files["calls.jsonl"].splitlines()]
     assert [one["id"] for one in calls] == [first, second]
-    assert other.encode() not in b"".join(files.values())
+    (mention,) = (json.loads(line) for line in files["mentions.jsonl"].splitlines())
+    assert (mention["table"], mention["call_id"], mention["column"]) == ("incident", other, "note")
+    assert mention["text"] == "Tetangga: 0812 3456-7890, di lantai 2"
+    assert _OTHER.encode() not in b"".join(files.values()), "whose record it is in is nobody else's business"
     assert {json.loads(line)["call_id"] for line in files["events.jsonl"].splitlines()} == {first, second}
-    for call in (first, second):
+    for call in (first, second, other):
         (access,) = lines(siaga("accesses", "--call", call, "--json"))
         assert (access["call_id"], access["data"]["what"]) == (call, "export")
     assert (to.stat().st_mode & 0o077) == 0
@@ -201,7 +252,10 @@ def test_by_the_running_daemon(centre: Centre) -> None:
     assert recording.exists()
     assert siaga("hold", id, "--release").returncode == 0
     erased = siaga("erase", "--number", number, "--reason", "asked for")
-    assert (erased.returncode, erased.stdout) == (0, "erased: 1 calls, 1 recordings, 0 other events\n")
+    assert (erased.returncode, erased.stdout) == (
+        0,
+        "erased: 1 calls, 1 recordings; in others' records 0 events, 0 texts\n",
+    )
     assert not recording.exists()
     left = next(one for one in centre.get("/api/v1/calls") if one["id"] == id)
     assert (left["caller_number"], left["outcome"], left["seat_id"]) == (None, "answered", "101")

@@ -119,11 +119,11 @@ def test_in_others_records_the_number_goes_however_it_is_written(
     assert len(list(custody.recordings.iterdir())) == count
     for call in calls:
         (incident,), (dispatch,) = reader.incidents(call_id=call), reader.dispatches(call_id=call)
-        note, message = str(incident["note"]), dispatch["message"]
+        note, sent = str(incident["note"]), dispatch["message"]
         assert note.startswith("Telepon tetangga: ")
         assert note.endswith(", 2 orang")
-        assert isinstance(message, dict)
-        assert (message["note"], message["callback"]) == (note, {"number": "+6281111111111"})
+        assert isinstance(sent, dict)
+        assert (sent["note"], sent["callback"]) == (note, {"number": "+6281111111111"})
     assert verify(database.url) == []
     with pytest.raises(NotOnRecord):
         custody.erase_number(_NUMBER, "asked for", "budi")
