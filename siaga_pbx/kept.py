@@ -29,13 +29,14 @@ class KeptLeg:
     answered: bool
     bridged: bool
     doubted: bool = False
+    held_since: float | None = None
 
     @classmethod
     def of(cls, leg: Leg, sip: StoredLeg, media: LegState | None) -> "KeptLeg":
         ours = str(leg.ours) if leg.ours is not None else None
         whose = leg.trunk, leg.seat, leg.peer
         state = leg.answered, leg.bridged, leg.doubted
-        return cls(leg.role, sip, media, *whose, leg.local, ours, leg.remote, *state)
+        return cls(leg.role, sip, media, *whose, leg.local, ours, leg.remote, *state, leg.held_since)
 
     def leg(self, call: str) -> Leg:
         """The leg again. Raises RemoteError for an offer that cannot be read."""
@@ -44,7 +45,9 @@ class KeptLeg:
         ours = Sdp.parse(self.ours) if self.ours is not None else None
         whose = self.trunk, self.seat, self.peer
         state = self.answered, self.bridged, self.doubted
-        return Leg(self.sip.id, self.role, call, *whose, local, ours, self.remote, *state)
+        leg = Leg(self.sip.id, self.role, call, *whose, local, ours, self.remote, *state)
+        leg.held_since = self.held_since
+        return leg
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class Leg:
     were told last.
 
     `trunk` or `seat` says whose it is; `peer` is the address that its SIP comes from, or goes to. `doubted`: its SIP
-    says that nobody may be there (no ACK, no refresh); its audio decides.
+    says that nobody may be there (no ACK, no refresh); its audio decides. `held_since`: monotonic seconds.
     """
 
     id: LegId
@@ -49,6 +49,7 @@ class Leg:
     bridged: bool = False
     doubted: bool = False
     told: Sdp | None = None
+    held_since: float | None = None
 
     def offer(self) -> Sdp:
         """Our offer, to be sent; `agree` takes the answer."""
@@ -74,6 +75,24 @@ class Leg:
             return False
         self.remote, self.ours = read_answer(self.ours, answer), None
         return True
+
+    @property
+    def holds(self) -> bool:
+        """Whether they hold the other side: they want to hear nothing (RFC 3264 8.4), and may well say nothing."""
+        return self.remote is not None and not self.remote.direction.sends
+
+    def hold_changed(self, now: float) -> tuple[str, dict[str, object]] | None:
+        """`held` or `resumed`, with what belongs in the record, if they began or ended to hold since last asked."""
+        if not self.answered or self.holds is (self.held_since is not None):
+            return None
+        data: dict[str, object] = {"leg": self.role.value}
+        if self.seat is not None:
+            data["seat"] = self.seat
+        if self.held_since is None:
+            self.held_since = now
+            return "held", data
+        seconds, self.held_since = now - self.held_since, None
+        return "resumed", {**data, "seconds": round(seconds, 1)}
 
     def _is_news(self, described: Sdp) -> bool:
         """Whether they were told something else before: then the session is at its next version (RFC 3264 8)."""

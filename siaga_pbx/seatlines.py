@@ -20,6 +20,7 @@ from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.reader import Record
 from siaga_pbx.sip import events as sip
 from siaga_pbx.sip.sdp import NoCommonCodec
+from siaga_pbx.takers import HOLD_AUDIO
 from siaga_pbx.tools import Tools
 
 log = structlog.get_logger(__name__)
@@ -245,8 +246,10 @@ class SeatLines:
                 self._far_answered(event, leg)
             case sip.Confirmed() | sip.Reanswered():
                 confirmed(self._tools, leg, event)
+                self._look_for_hold(leg)
             case sip.Offered():
                 reoffered(self._tools, leg, event.sdp)
+                self._look_for_hold(leg)
             case sip.Failed() | sip.Ended():
                 self._leg_over(event, leg)
 
@@ -262,8 +265,21 @@ class SeatLines:
             self._tools.log.callback(str(row["id"]), "called", line.seat, None)
             self._attempts.pop(str(row["id"]), None)
 
+    def _look_for_hold(self, leg: Leg) -> None:
+        """A call-taker who holds whom he called back lets him hear hold audio; the other way round nothing changes."""
+        news, line = leg.hold_changed(self._tools.now()), self._line_of(leg)
+        if news is None or line is None or line.far is None or line.row is None or not line.far.answered:
+            return
+        self._tools.log.step(str(line.row["id"]), *news)
+        if leg is line.leg:
+            self._bridge(line, line.far)
+
     def _bridge(self, line: Line, far: Leg) -> None:
-        self._tools.media.bridge(line.leg.id, far.id)
+        """They hear each other, unless the call-taker holds."""
+        if line.leg.holds:
+            self._tools.media.play(far.id, (), HOLD_AUDIO)
+        else:
+            self._tools.media.bridge(line.leg.id, far.id)
         self._tools.media.relay_events(line.leg.id, False)  # feature codes are not for the caller's ear
 
     def _leg_over(self, event: sip.Failed | sip.Ended, leg: Leg) -> None:

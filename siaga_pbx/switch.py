@@ -47,6 +47,8 @@ class Switch:
             does.WithdrawOverflow: self.takers.hang_up_overflow,
             does.DropOverflow: self.takers.hang_up_overflow,
             does.ConnectOverflow: self.takers.connect_overflow,
+            does.Hold: self.takers.hold,
+            does.Resume: self.takers.resume_talk,
             does.DropCaller: self.callers.drop,
             does.Requeued: self.callers.requeued,
             does.CallOver: self.callers.over,
@@ -161,6 +163,7 @@ class Switch:
                 self.takers.ringing(leg)
             case sip.Answered():
                 self.takers.answered(event, leg)
+                self._look_for_hold(leg)
             case sip.Failed():
                 self._tools.legs.close(leg)
                 self.takers.failed(event, leg)
@@ -169,6 +172,7 @@ class Switch:
                 self._ended(event, leg)
             case sip.Offered():
                 reoffered(self._tools, leg, event.sdp)
+                self._look_for_hold(leg)
             case sip.Confirmed() | sip.Reanswered():
                 self._confirmed(event, leg)
             case sip.AnswerSent():
@@ -182,6 +186,17 @@ class Switch:
         """The answer to an offer of ours, in the ACK (late offer) or in the 200 to a re-INVITE."""
         if not confirmed(self._tools, leg, event):
             self._tools.log.step(leg.call, "no_common_codec", {"leg": leg.role.value})
+        self._look_for_hold(leg)
+
+    def _look_for_hold(self, leg: Leg) -> None:
+        """After an offer or an answer. A caller who holds is heard as before: only the record tells of it."""
+        news = leg.hold_changed(self._tools.now())
+        if news is None:
+            return
+        kind, data = news
+        self._tools.log.step(leg.call, kind, data)
+        if leg.role in (Role.SEAT, Role.OVERFLOW):
+            self.tell(told.Held(leg.call, leg.seat) if kind == "held" else told.Resumed(leg.call, leg.seat))
 
     def _unacknowledged(self, leg: Leg) -> None:
         """The call stays: as long as its audio comes somebody is there. None can if the ACK was to say where from."""

@@ -17,7 +17,7 @@ from siaga_pbx.config import Config
 from siaga_pbx.kept import KeptCall, KeptCaller, KeptLeg, read, written
 from siaga_pbx.legs import Caller, Leg, Role
 from siaga_pbx.livefile import LiveFile
-from siaga_pbx.media.commands import Bridge, Play
+from siaga_pbx.media.commands import Play
 from siaga_pbx.outbound import account_of
 from siaga_pbx.seatlines import SeatLines
 from siaga_pbx.sip.errors import RemoteError
@@ -186,7 +186,7 @@ class TakeOver:
         state = self._tools.media.state_of(caller.leg.id)
         if state is None or not caller.leg.answered or caller.leg.role is not Role.CALLER:
             return
-        if not self._switch.takers.rejoin(caller, isinstance(state.feed, Bridge)) and not isinstance(state.feed, Play):
+        if not self._switch.takers.rejoin(caller, state.feed) and not isinstance(state.feed, Play):
             self._tools.media.play(caller.leg.id, (), ("waiting",))
 
     def _note(self) -> None:

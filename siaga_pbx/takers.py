@@ -9,6 +9,7 @@ from siaga_pbx.call import events as told
 from siaga_pbx.callers import CLEARED, Callers, who_ended
 from siaga_pbx.config import Config
 from siaga_pbx.legs import Caller, Leg, Role
+from siaga_pbx.media.commands import Bridge, Play
 from siaga_pbx.negotiation import agree, seat_address
 from siaga_pbx.outbound import dial, hop_address, outbound_trunk
 from siaga_pbx.records.ids import new_id
@@ -22,6 +23,8 @@ log = structlog.get_logger(__name__)
 NO_PORT_RETRY_S = 1.0
 """A leg without an audio port fails after this long, not at once: the queue must not spin."""
 ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
+HOLD_AUDIO = ("hold",)
+"""The prompts that a held caller hears, again and again."""
 _HEADERS = (("Priority", "emergency"),)
 _WITHOUT_NUMBER = {"no_sim": "Tanpa SIM", "withheld": "Nomor dirahasiakan"}
 
@@ -89,11 +92,32 @@ class Takers:
         self._tell(told.Connected(caller.id, command.seat))
 
     def _bridge(self, caller: Caller, leg: Leg) -> None:
+        """They hear each other, unless whoever takes the call holds it."""
         self._callers.answer(caller)
-        self._tools.media.bridge(caller.leg.id, leg.id)
+        if leg.holds:
+            self._tools.media.play(caller.leg.id, (), HOLD_AUDIO)
+        else:
+            self._tools.media.bridge(caller.leg.id, leg.id)
         caller.leg.bridged = leg.bridged = True
         # What a call-taker keys is for us (feature codes), never for the caller's ear.
         self._tools.media.relay_events(leg.id, leg.role is not Role.SEAT)
+
+    def hold(self, command: does.Hold) -> None:
+        """The caller hears hold audio."""
+        caller = self._callers.live.get(command.call)
+        if caller is not None:
+            self._tools.media.play(caller.leg.id, (), HOLD_AUDIO)
+
+    def resume_talk(self, command: does.Resume) -> None:
+        """The caller and whoever has the call hear each other again."""
+        caller = self._callers.live.get(command.call)
+        other = self._other(caller) if caller is not None else None
+        if caller is not None and other is not None:
+            self._bridge(caller, other)
+
+    def _other(self, caller: Caller) -> Leg | None:
+        """The leg that has the caller."""
+        return caller.overflow if caller.connected == "overflow" else caller.seats.get(caller.connected or "")
 
     def resume(self, caller: Caller, legs: Iterable[Leg]) -> None:
         """The legs of the other sides, of a caller of an earlier daemon."""
@@ -105,12 +129,13 @@ class Takers:
         if caller.connected in caller.seats:
             self.last_call[caller.connected] = caller.id
 
-    def rejoin(self, caller: Caller, bridged: bool) -> bool:
-        """Whether another side has the caller; if so and they are not `bridged`, they are again."""
-        other = caller.overflow if caller.connected == "overflow" else caller.seats.get(caller.connected or "")
+    def rejoin(self, caller: Caller, hears: object) -> bool:
+        """Whether another side has the caller; if so and what the caller `hears` is not that, it does again."""
+        other = self._other(caller)
         if other is None or not other.answered:
             return False
-        if not bridged:
+        held = isinstance(hears, Play) and hears.loop == HOLD_AUDIO
+        if not (held if other.holds else isinstance(hears, Bridge)):
             self._bridge(caller, other)
         return True
 

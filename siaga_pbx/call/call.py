@@ -21,10 +21,12 @@ from siaga_pbx.call.commands import (
     DropCaller,
     DropOverflow,
     DropSeat,
+    Hold,
     Noted,
     Offer,
     Outcome,
     Requeued,
+    Resume,
     SeatMissed,
     StartOverflow,
     Withdraw,
@@ -35,9 +37,11 @@ from siaga_pbx.call.events import (
     CallId,
     Connected,
     EndedBy,
+    Held,
     OverflowAnswered,
     OverflowFailed,
     OverflowGone,
+    Resumed,
     SeatAnswered,
     SeatFailed,
     SeatGone,
@@ -131,6 +135,8 @@ LegEvent: TypeAlias = (
     | OverflowAnswered
     | OverflowFailed
     | OverflowGone
+    | Held
+    | Resumed
 )
 
 
@@ -188,6 +194,10 @@ def step(call: Call, event: LegEvent, now: float) -> Step:
             return _overflow_lost(call, EndedBy.FAULT, now)
         case OverflowGone(by=by):
             return _overflow_lost(call, by, now)
+        case Held(seat=seat):
+            return call, [Hold(call.id)] if _is_with(call, seat) else []
+        case Resumed(seat=seat):
+            return call, [Resume(call.id)] if _is_with(call, seat) else []
 
 
 def stray(event: LegEvent) -> list[Command]:
@@ -295,6 +305,14 @@ def _seat_lost(call: Call, seat: SeatId, by: EndedBy, status: int | None, now: f
         case Talking(seat=talking) if talking == seat:
             return _requeue(call, now)
     return call, []
+
+
+def _is_with(call: Call, seat: SeatId | None) -> bool:
+    """Whether this seat, or (None) the overflow target, has the caller."""
+    match call.state:
+        case Talking(seat=talking):
+            return talking == seat
+    return seat is None and isinstance(call.state, Overflowed)
 
 
 def _requeue(call: Call, now: float) -> Step:

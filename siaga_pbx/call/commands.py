@@ -145,6 +145,23 @@ class DropOverflow:
     cause: Cause
 
 
+# Orders about what the caller hears of whoever has the call
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Let the caller hear hold audio: the other side wants to hear nothing. The caller's own leg is left as it is."""
+
+    call: CallId
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Let both hear each other again."""
+
+    call: CallId
+
+
 # What happened
 
 
@@ -222,6 +239,8 @@ Command: TypeAlias = (
     | WithdrawOverflow
     | ConnectOverflow
     | DropOverflow
+    | Hold
+    | Resume
     | Requeued
     | CallOver
     | SeatChanged

@@ -90,6 +90,25 @@ class SeatGone:
     by: EndedBy = EndedBy.SEAT
 
 
+# Hold: of whoever has the call, a seat or (None) the overflow target
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """They want to hear nothing for now (RFC 3264 8.4)."""
+
+    call: CallId
+    seat: SeatId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """They do again."""
+
+    call: CallId
+    seat: SeatId | None = None
+
+
 # The seat itself
 
 
@@ -175,7 +194,7 @@ class OverflowGone:
 CallerEvent: TypeAlias = CallArrived | CallerGone
 LegEvent: TypeAlias = SeatRinging | SeatAnswered | Connected | SeatFailed | SeatGone
 OverflowEvent: TypeAlias = OverflowAnswered | OverflowFailed | OverflowGone
-CallEvent: TypeAlias = CallerEvent | LegEvent | OverflowEvent
+CallEvent: TypeAlias = CallerEvent | LegEvent | OverflowEvent | Held | Resumed
 SeatEvent: TypeAlias = (
     SeatRegistered | SeatUnregistered | SeatSuspect | SeatTrusted | SeatPaused | SeatReady | SeatBusy | SeatIdle
 )

@@ -28,9 +28,11 @@ from siaga_pbx.call.events import (
     Connected,
     EndedBy,
     Event,
+    Held,
     OverflowAnswered,
     OverflowFailed,
     OverflowGone,
+    Resumed,
     SeatAnswered,
     SeatBusy,
     SeatFailed,
@@ -165,6 +167,8 @@ class Queue:
                 self._signal(event.seat, event, now, out)
             case CallerGone() | OverflowAnswered() | OverflowFailed() | OverflowGone():
                 self._tell_overflow(event, out)
+                self._step(event, now, out)
+            case Held() | Resumed():
                 self._step(event, now, out)
             case SeatPaused() | SeatBusy():
                 cause = Cause.PAUSED if isinstance(event, SeatPaused) else Cause.BUSY
