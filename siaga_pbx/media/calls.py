@@ -1,6 +1,7 @@
 """What a worker carries: legs, bridges, recordings. Carries out the daemon's commands, tells what comes of them."""
 
 import os
+import random
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -46,10 +47,10 @@ from siaga_pbx.media.protocol import (
     Unbridge,
 )
 from siaga_pbx.media.recorder import FLUSH_S, Disk, Recording
+from siaga_pbx.media.rtcp import interval
 from siaga_pbx.media.sender import Sender
+from siaga_pbx.media.timetable import Timetable
 
-REPORT_S = 5.0
-"""Between two RTCP reports of a leg (RFC 3550 6.2)."""
 WATCH_S = 1.0
 """Between two looks at a far side that may have gone silent."""
 STAND_IN_S = 0.1
@@ -86,7 +87,8 @@ class Calls:
         self._refused: Counter[str] = Counter()
         self._watch: Rota[Leg] = Rota(WATCH_S, Leg.watch)
         self._stand_in: Rota[Sender] = Rota(STAND_IN_S, Sender.watch)
-        self._report: Rota[Leg] = Rota(REPORT_S, lambda leg, now: leg.send_report(now, time.time()))
+        self._chance = random.SystemRandom()
+        self._reports: Timetable[Leg] = Timetable(self._report)
         self._flush: Rota[Recording] = Rota(FLUSH_S, Recording.flush)
 
     def __len__(self) -> int:
@@ -139,9 +141,11 @@ class Calls:
         self._bound.clear()
 
     def close_silent(self, since: float) -> None:
-        """End the legs that nothing has come for since then."""
-        for leg in [leg for leg in self._legs.values() if leg.heard_at <= since]:
-            self._close(leg)
+        """End the legs that nothing has come for since then. Of one on hold nothing may: it ends with its call."""
+        heard = {leg.call for leg in self._legs.values() if leg.heard_at > since}
+        for leg in list(self._legs.values()):
+            if leg.heard_at <= since and (leg.hearing.expected or leg.call not in heard):
+                self._close(leg)
 
     def _perform_on(self, leg: Leg, command: Connect | Play | Confer | Unbridge | RelayEvents | Echo | Close) -> None:
         match command:
@@ -189,7 +193,7 @@ class Calls:
         self._readers.add_reader(pair.rtcp.fileno(), leg.receive_report)
         self._watch.add(leg, now)
         self._stand_in.add(sender, now)
-        self._report.add(leg, now)
+        self._reports.add(leg, now + interval(self._chance.random(), first=True))
         if (recording := self._recordings.get(leg.call)) is not None:
             self._tap(leg.call, recording)
 
@@ -218,7 +222,8 @@ class Calls:
         self._watch.remove(leg)
         self._stand_in.remove(leg.sender)
         leg.sender.stop()
-        self._report.remove(leg)
+        self._reports.remove(leg)
+        leg.say_goodbye(now, time.time())
         leg.door.settle()
         self._ports.give_back(leg.pair, now)
         self._refused += leg.door.counts
@@ -260,6 +265,10 @@ class Calls:
         self._flush.remove(recording)
         recording.finish()
 
+    def _report(self, leg: Leg, now: float) -> float:
+        leg.send_report(now, time.time())
+        return interval(self._chance.random())
+
     def _pong(self, ping: Ping) -> None:
         now = time.monotonic()
         refused = sum((leg.door.counts for leg in self._legs.values() if leg.door.counts), self._refused)
@@ -269,6 +278,6 @@ class Calls:
     def _then(self, now: float) -> None:
         self._stand_in.run(now)
         self._watch.run(now)
-        self._report.run(now)
+        self._reports.run(now)
         self._flush.run(now)
         self._disk.watch(now)

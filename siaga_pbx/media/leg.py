@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from secrets import token_urlsafe
 from time import monotonic
 
 from siaga_pbx.media.conference import Conferences, Place
@@ -81,7 +82,7 @@ class Leg:
         self.pair = pair
         self.sender = sender
         self.receiver = Receiver()
-        self.reporter = Reporter(f"{sender.ssrc:08x}")
+        self.reporter = Reporter(token_urlsafe(12))
         self.hearer: Sender | Place | None = None
         """Who is sent what comes in."""
         self.peer: Leg | None = None
@@ -158,15 +159,22 @@ class Leg:
             self.malformed += 1
 
     def send_report(self, now: float, wall: float) -> None:
-        """RTCP to the port above the far side's."""
+        """RTCP, once there is something to report."""
         self.receiver.adapt()
-        target = self.sender.target
-        if target is None or not (self.sender.sent or self.receiver.epoch):
+        if self._lock.reports_to is not None and (self.sender.sent or self.receiver.epoch):
+            self._send_report(self.reporter.report(self.sender, self.receiver, now, wall))
+
+    def say_goodbye(self, now: float, wall: float) -> None:
+        """The leg ends: the last RTCP. Who has said nothing says no goodbye (RFC 3550 6.3.7)."""
+        if self.sender.sent or self.reporter.begun:
+            self._send_report(self.reporter.goodbye(self.sender, self.receiver, now, wall))
+
+    def _send_report(self, packet: bytes) -> None:
+        gate, to = self._lock.gate, self._lock.reports_to
+        if gate is None or to is None:
             return
         try:
-            self.pair.rtcp.sendto(
-                self.reporter.report(self.sender, self.receiver, now, wall), (target[0], target[1] + 1)
-            )
+            (self.pair.rtp if gate.remote.rtcp_mux else self.pair.rtcp).sendto(packet, to)
         except (OSError, OverflowError):  # as in Sender; and no port is above 65535
             return
 

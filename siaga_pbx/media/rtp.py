@@ -139,7 +139,12 @@ class Receiver:
 
     @property
     def lost(self) -> int:
-        return max(0, self.expected - self.unique) + self._lost_before if self.epoch else 0
+        return self.missing + self._lost_before
+
+    @property
+    def missing(self) -> int:
+        """Packets of the present stream that never came."""
+        return max(0, self.expected - self.unique)
 
     def _start(self, sequence: int, ssrc: int, now: float) -> None:
         if self.epoch:

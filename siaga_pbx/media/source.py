@@ -27,9 +27,12 @@ class SourceGate:
     @property
     def target(self) -> Source | None:
         """Where the SDP says to send; None if it names no address, or the far side wants nothing now."""
-        if not self.remote.sending or self._host is None or not 0 < self.remote.port < 65536:
-            return None
-        if ip_address(self._host).is_unspecified:
+        return self.place if self.remote.sending else None
+
+    @property
+    def place(self) -> Source | None:
+        """The SDP's address and port; None if it names none."""
+        if self._host is None or not 0 < self.remote.port < 65536 or ip_address(self._host).is_unspecified:
             return None
         return self._host, self.remote.port
 
@@ -99,6 +102,19 @@ class SourceLock:
         return self.gate.target_after(self.source) if self.former else self.gate.target_for(self.source)
 
     @property
+    def reports_to(self) -> Source | None:
+        """Where RTCP goes, held or not: where the audio does if both share a port (RFC 5761), else where the SDP says
+        (RFC 3605), else to the port above; to who is not where its SDP says, there or where its RTCP comes from."""
+        if self.gate is None or self.gate.place is None:
+            return None
+        remote, place = self.gate.remote, self.target or self.gate.place
+        if remote.rtcp_mux:
+            return place
+        if place[:2] != self.gate.place:
+            return self._reporter or (place[0], place[1] + 1)
+        return remote.rtcp or (place[0], place[1] + 1)
+
+    @property
     def allowed(self) -> tuple[Place, ...]:
         """Where packets may come from that are to be looked at, now or after a while."""
         if self.source is not None and not self.former:
@@ -111,7 +127,8 @@ class SourceLock:
     def allowed_reports(self) -> tuple[Place, ...]:
         """The same of RTCP; if its port is not known yet, the usual one."""
         if self.source is not None and not self.former:
-            host, port = self._reporter[:2] if self._reporter is not None else (self.source[0], self.source[1] + 1)
+            usual = self._named_reporter or (self.source[0], self.source[1] + 1)
+            host, port = self._reporter[:2] if self._reporter is not None else usual
             return ((ip_network(host), port & 0xFFFF),)
         return tuple([(network, None) for network, _ in self.allowed])
 
@@ -157,12 +174,18 @@ class SourceLock:
         from one port there, found by what is RTCP; the one above that of its audio (RFC 3550 11) before any other."""
         if self._reporter is not None and source[:2] == self._reporter[:2]:
             return True
-        if not is_report or self.source is None or source[0] != self.source[0]:
+        named = source[:2] == self._named_reporter
+        if not is_report or self.source is None or (source[0] != self.source[0] and not named):
             return False
-        if self._reporter is None or source[1] == self.source[1] + 1:
+        if named or self._reporter is None or source[1] == self.source[1] + 1:
             self._reporter = source
             return True
         return False
+
+    @property
+    def _named_reporter(self) -> Source | None:
+        """Where the SDP says that its RTCP is (RFC 3605)."""
+        return self.gate.remote.rtcp if self.gate is not None else None
 
 
 def _address(host: str) -> str | None:

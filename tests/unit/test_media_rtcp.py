@@ -57,7 +57,7 @@ def test_two_reporters_understand_each_other() -> None:
     theirs = Reporter("they").report(sender(5), receiver, 1.0, 1_700_000_000.0)
     ours = Reporter("we")
     assert ours.read(theirs, 0x01010101, 1.5)
-    assert ours.heard == Heard(1, round(receiver.jitter) / 8)
+    assert ours.heard == Heard(1, int(receiver.jitter) / 8)
     back = ours.report(sender(5), _heard_from(0x01010101), 2.5, 0.0)
     since = struct.unpack_from("!I", back, 48)[0]
     assert since == pytest.approx(65536)  # a second after their report came
