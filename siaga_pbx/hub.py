@@ -261,21 +261,20 @@ class Hub:
     def _silent(self, event: media.Silent) -> None:
         """No audio for a minute: ask the peer whether the call is still there; 481, 408 or silence ends the leg.
 
-        Of one that is doubted anyway it is the end, unless we are not to hear anything: it is held.
+        Of one that is doubted anyway it is the end. While either side holds the other, silence is no fault.
         """
-        leg = self._tools.legs.get(event.leg)
-        if leg is not None and leg.answered:
-            self._tools.log.step(leg.call, "no_audio", {"leg": leg.role.value, "seconds": event.seconds})
-            log.warning("no audio", call_id=leg.call, leg=leg.role.value, seconds=event.seconds)
-            if leg.remote is None or leg.remote.direction.receives:  # who holds the call may be silent
-                self._tools.alarms.set(
-                    _no_audio(leg), True, f"no audio came from {leg.trunk or leg.seat} in a call for a minute"
-                )
-            stack, now = self._tools.stack, self._tools.now()
-            if leg.doubted and (leg.remote is None or leg.remote.direction.receives):
-                self._tools.perform(stack.hang_up(leg.id, now, TIMED_OUT))
-            else:
-                self._tools.perform(stack.check(leg.id, now))
+        leg, stack, now = self._tools.legs.get(event.leg), self._tools.stack, self._tools.now()
+        if leg is None or not leg.answered:
+            return
+        if not leg.to_be_heard:
+            self._tools.perform(stack.check(leg.id, now))
+            return
+        self._tools.log.step(leg.call, "no_audio", {"leg": leg.role.value, "seconds": event.seconds})
+        log.warning("no audio", call_id=leg.call, leg=leg.role.value, seconds=event.seconds)
+        self._tools.alarms.set(
+            _no_audio(leg), True, f"no audio came from {leg.trunk or leg.seat} in a call for a minute"
+        )
+        self._tools.perform(stack.hang_up(leg.id, now, TIMED_OUT) if leg.doubted else stack.check(leg.id, now))
 
     def _closed(self, event: media.Closed) -> None:
         leg = self._tools.legs.counted(event.leg)

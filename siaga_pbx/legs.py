@@ -81,6 +81,11 @@ class Leg:
         """Whether they hold the other side: they want to hear nothing (RFC 3264 8.4), and may well say nothing."""
         return self.remote is not None and not self.remote.direction.sends
 
+    @property
+    def to_be_heard(self) -> bool:
+        """Whether their audio is to come now: neither side holds the other."""
+        return self.remote is None or (self.remote.direction.receives and not self.holds)
+
     def hold_changed(self, now: float) -> tuple[str, dict[str, object]] | None:
         """`held` or `resumed`, with what belongs in the record, if they began or ended to hold since last asked."""
         if not self.answered or self.holds is (self.held_since is not None):

@@ -41,6 +41,7 @@ from siaga_pbx.media.protocol import (
     RecordBegan,
     RecordFailed,
     RelayEvents,
+    SendKeys,
     Side,
     State,
     StopRecord,
@@ -147,10 +148,12 @@ class Calls:
             if leg.heard_at <= since and (leg.hearing.expected or leg.call not in heard):
                 self._close(leg)
 
-    def _perform_on(self, leg: Leg, command: Connect | Play | Confer | Unbridge | RelayEvents | Echo | Close) -> None:
+    def _perform_on(
+        self, leg: Leg, command: Connect | Play | Confer | Unbridge | RelayEvents | SendKeys | Echo | Close
+    ) -> None:
         match command:
             case Connect():
-                leg.connect(command.remote, time.monotonic(), command.source, command.former)
+                leg.connect(command, time.monotonic())
             case Play():
                 self._play(leg, command)
             case Confer():
@@ -159,6 +162,8 @@ class Calls:
                 leg.part()
             case RelayEvents():
                 leg.relay_events = command.on
+            case SendKeys():
+                leg.sender.press(command.keys)
             case Echo():
                 leg.echo()
             case Close():
