@@ -54,6 +54,7 @@ from siaga_pbx.media.protocol import (
     RecordGap,
     RelayEvents,
     Remote,
+    SendKeys,
     Side,
     State,
     StopRecord,
@@ -244,6 +245,10 @@ class MediaClient:
     def relay_events(self, leg: str, on: bool) -> None:
         """Whether this leg's telephone-events are passed to the other (the default). They are read in any case."""
         self._tell(leg, RelayEvents(leg, on))
+
+    def send_keys(self, leg: str, keys: str) -> None:
+        """Press keys (0-9 * # A-D) towards the leg's far side, as telephone-events, if it takes such."""
+        self._tell(leg, SendKeys(leg, keys))
 
     def echo(self, leg: str) -> None:
         """Send the leg its own audio back."""

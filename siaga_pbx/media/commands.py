@@ -1,6 +1,6 @@
 """What the daemon tells a media worker: the commands of `protocol`, and the values they are made of. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, TypeAlias
@@ -9,6 +9,9 @@ from pydantic import Field
 
 MAX_ONCE = 32
 """Prompts in one `Play`: more is a fault of the caller of `play`, not an announcement."""
+
+MAX_KEYS = 64
+"""Keys in one `SendKeys`: they take 0.2 s each."""
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -28,6 +31,22 @@ class Codec(IntEnum):
 
     PCMU = 0
     PCMA = 8
+
+
+class SrtpSuite(StrEnum):
+    """AES in counter mode with HMAC-SHA1, by the names of RFC 4568 6.2."""
+
+    SHA1_80 = "AES_CM_128_HMAC_SHA1_80"
+    SHA1_32 = "AES_CM_128_HMAC_SHA1_32"
+
+
+@dataclass(frozen=True, slots=True)
+class Srtp:
+    """The agreed keys: master key and salt (30 bytes) in base64, of what we send and of what the far side sends."""
+
+    suite: SrtpSuite
+    ours: str = field(repr=False)
+    theirs: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +82,8 @@ class Remote:
     """False while the far side holds us (SDP sendonly or inactive, or the address 0.0.0.0): nothing is sent to it."""
     receiving: bool = True
     """False while the far side is to send nothing (SDP recvonly or inactive)."""
+    srtp: Srtp | None = None
+    """The keys, if audio and RTCP are protected both ways; nothing else is taken then."""
 
     def same_source(self, other: "Remote") -> bool:
         """Whether `other` has the same rule, so that the source found for this one stands."""
@@ -101,6 +122,8 @@ class Connect:
     remote: Remote
     source: tuple[str, int] | None = None
     """Where its packets were found to come from, by a worker that is no more: no other is taken."""
+    rolls: int = 0
+    """With SRTP: the rollover counter of what it sends (RFC 3711 3.3.1), as that worker told it last."""
     former: bool = False
     """That source is of the far side before a re-INVITE: the new one has sent nothing yet."""
     type: Literal["connect"] = "connect"
@@ -167,6 +190,16 @@ class RelayEvents:
     leg: str
     on: bool
     type: Literal["relay_events"] = "relay_events"
+
+
+@dataclass(frozen=True, slots=True)
+class SendKeys:
+    """Press keys (0-9 * # A-D) towards the leg's far side, as telephone-events; what else it is sent waits meanwhile.
+    Nothing if it takes none."""
+
+    leg: str
+    keys: Annotated[str, Field(max_length=MAX_KEYS)]
+    type: Literal["send_keys"] = "send_keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +270,7 @@ Command: TypeAlias = (
     | Confer
     | Unbridge
     | RelayEvents
+    | SendKeys
     | Echo
     | Record
     | StopRecord

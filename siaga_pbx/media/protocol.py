@@ -30,7 +30,10 @@ from siaga_pbx.media.commands import (
     Record,
     RelayEvents,
     Remote,
+    SendKeys,
     Side,
+    Srtp,
+    SrtpSuite,
     StopRecord,
     Unbridge,
 )
@@ -78,8 +81,12 @@ __all__ = [
     "Refused",
     "RelayEvents",
     "Remote",
+    "Rolled",
+    "SendKeys",
     "Side",
     "Silent",
+    "Srtp",
+    "SrtpSuite",
     "State",
     "StopRecord",
     "Unbridge",
@@ -161,6 +168,16 @@ class FirstPacket:
     expected: bool
     """False: not the address of the SDP (behind NAT, or another gateway of the trunk). Belongs in the call's record."""
     type: Literal["first_packet"] = "first_packet"
+
+
+@dataclass(frozen=True, slots=True)
+class Rolled:
+    """The far side's sequence numbers have gone round: its rollover counter now (RFC 3711 3.3.1), which another worker
+    would need. Only with SRTP; every 22 minutes."""
+
+    leg: str
+    rolls: int
+    type: Literal["rolled"] = "rolled"
 
 
 class Why(StrEnum):
@@ -347,7 +364,7 @@ class Pong:
 
 
 LegEvent: TypeAlias = (
-    OpenFailed | FirstPacket | Refused | Dtmf | Played | PromptMissing | Silent | Unheard | HeardAgain | Closed
+    OpenFailed | FirstPacket | Rolled | Refused | Dtmf | Played | PromptMissing | Silent | Unheard | HeardAgain | Closed
 )
 CallEvent: TypeAlias = RecordBegan | Recorded | RecordFailed | RecordGap
 Event: TypeAlias = LegEvent | CallEvent | Hello | State | Bound | BindFailed | Pong

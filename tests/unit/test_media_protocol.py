@@ -38,6 +38,7 @@ COMMANDS: list[p.Command] = [
     p.Confer("a", p.Part.WHISPER, "b"),
     p.Unbridge("a"),
     p.RelayEvents("a", False),
+    p.SendKeys("a", "112*#"),
     p.Echo("a"),
     p.Record("call", "/var/lib/calls/\u00e9.wav"),
     p.Record("call", "/var/lib/calls/b.wav", 1234567.890123456, again=True),
