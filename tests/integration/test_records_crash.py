@@ -7,10 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from siaga_pbx.records.reader import Reader
 from siaga_pbx.records.store import Store
 from siaga_pbx.records.verify import verify
 from tests.records_databases import Database
+from tests.records_outages import kinds as outage_kinds
+from tests.records_outages import numbered
+from tests.records_replay import CALLS
 from tests.records_support import url_of
 
 _ROUNDS = 4
@@ -51,6 +56,30 @@ def test_killed_while_it_writes(database: Database) -> None:
     interrupted = [str(call["id"]) for call in calls if call["outcome"] == "interrupted"]
     marked = database.rows("SELECT call_id FROM event WHERE kind = 'interrupted' ORDER BY call_id")
     assert [(id,) for id in sorted(interrupted)] == marked
+    assert verify(database.url) == []
+
+
+def test_killed_while_it_replays(database: Database) -> None:
+    replayed(database, 112, kills=6)
+
+
+@pytest.mark.soak
+def test_killed_hundreds_of_times_while_it_replays(database: Database) -> None:
+    replayed(database, 911, kills=200)
+
+
+def replayed(database: Database, seed: int, kills: int) -> None:
+    """SIGKILL at so many points of replays: each call of each journal is there once, whole and in order."""
+    command = [sys.executable, "-m", "tests.records_replay", database.url, str(database.journal), str(seed), str(kills)]
+    calls = int(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=600).stdout)
+    assert calls > CALLS, "no replay came to its end"
+    assert calls <= CALLS * kills, "no kill came in the middle of one"
+    assert outage_kinds(database) == numbered(3 * calls)
+    assert database.rows("SELECT DISTINCT outcome FROM call") == [("answered",)]
+    assert database.rows("SELECT count(*) FROM call") == [(calls,)]
+    assert database.rows("SELECT count(*) FROM event WHERE kind = 'row_closed'") == [(calls,)]
+    assert database.rows("SELECT data FROM event WHERE kind = 'changes_refused'") == []
+    assert not database.journal.exists()
     assert verify(database.url) == []
 
 
