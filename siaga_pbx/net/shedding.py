@@ -68,6 +68,7 @@ class Shedding:
         self._trunk = Pace(limits.trunk.a_second, limits.trunk.at_once, most)
         self._seat = Pace(limits.seat.a_second, limits.seat.at_once, most)
         self._source = Pace(limits.source.a_second, limits.source.at_once, most)
+        self._at_once = limits.source.at_once
         self._strangers = Pace(limits.strangers.a_second, limits.strangers.at_once, 1)
         self._dropped = {reason: metrics.sip_dropped.labels(reason) for reason in _REASONS}
 
@@ -115,8 +116,9 @@ class Shedding:
         known = self._known
         seats = known.seats_behind(host)
         if seats or known.is_own(host):
-            # A measure for each: a phone may answer from another port than it registered from.
-            return None if self._source.takes(host, now, max(seats, 1)) else "source_limit"
+            # A measure for each: a phone may answer from another port than it registered from. But not each at once:
+            # twenty times a hundred challenges are a third of a second in which no call is served.
+            return None if self._source.takes(host, now, max(seats, 1), self._at_once) else "source_limit"
         # Looked at first and taken from last: a source that is over its own measure takes nothing from the others'.
         if not self._strangers.has(None, now):
             return "strangers_limit"

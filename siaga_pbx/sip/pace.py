@@ -25,16 +25,21 @@ class Pace:
         """Whether one is left for the key; nothing is taken."""
         return self._full_at.get(key, 0.0) - now <= self._ahead_s
 
-    def takes(self, key: Hashable, now: float, heads: int = 1) -> bool:
-        """Takes one, if one is left. `heads` share the key: each has the whole measure."""
+    def takes(self, key: Hashable, now: float, heads: int = 1, at_once: int | None = None) -> bool:
+        """Takes one, if one is left.
+
+        `heads` share the key: each has the whole measure, but if `at_once` is given all have only that at once.
+        """
+        every_s = self._every_s / heads
+        ahead_s = self._ahead_s if at_once is None else (at_once - 1) * every_s
         full_at = self._full_at.get(key, now)
         if full_at <= now:
             full_at = now
             if len(self._full_at) >= self._most and not self._has_room(now):
                 return False
-        elif full_at - now > self._ahead_s:
+        elif full_at - now > ahead_s:
             return False
-        self._full_at[key] = full_at + self._every_s / heads
+        self._full_at[key] = full_at + every_s
         return True
 
     def _has_room(self, now: float) -> bool:

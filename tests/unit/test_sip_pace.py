@@ -30,6 +30,12 @@ def test_who_share_a_key_have_a_measure_each() -> None:
     assert sum(pace.takes("a", 0.0, heads=3) for _ in range(100)) in (28, 30)
 
 
+def test_who_share_a_key_may_be_held_to_one_measure_at_once() -> None:
+    pace = Pace(1, 10, 10)
+    assert sum(pace.takes("a", 0.0, heads=4, at_once=10) for _ in range(100)) == 10
+    assert sum(pace.takes("a", 1.0, heads=4, at_once=10) for _ in range(100)) == 4, "and each has its measure still"
+
+
 def test_the_table_is_bounded_and_who_is_quiet_makes_room() -> None:
     pace = Pace(1, 2, 3)
     assert [pace.takes(key, 0.0) for key in "abcd"] == [True, True, True, False]
