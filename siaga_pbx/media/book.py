@@ -27,6 +27,7 @@ from siaga_pbx.media.protocol import (
     Recorded,
     RecordFailed,
     RelayEvents,
+    Rolled,
     State,
     StopRecord,
     Unbridge,
@@ -64,6 +65,9 @@ class Book:
                 if (leg := self.legs.get(event.leg)) is not None and leg.connect is not None:
                     found = replace(leg.connect, source=(event.host, event.port), former=False)
                     self.legs[event.leg] = replace(leg, connect=found)
+            case Rolled():
+                if (leg := self.legs.get(event.leg)) is not None and leg.connect is not None:
+                    self.legs[event.leg] = replace(leg, connect=replace(leg.connect, rolls=event.rolls))
             case Played():
                 if (leg := self.legs.get(event.leg)) is not None:
                     self.legs[event.leg] = replace(leg, feed=_played(leg))
@@ -159,7 +163,8 @@ class Book:
 def _with_source(new: Connect, old: Connect | None) -> Connect:
     """The source found stays found; if the rule for it is another now, it is that of the far side so far."""
     if new.source is None and old is not None and old.source is not None:
-        return replace(new, source=old.source, former=old.former or not old.remote.same_source(new.remote))
+        former = old.former or not old.remote.same_source(new.remote)
+        return replace(new, source=old.source, former=former, rolls=old.rolls)
     return new
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from siaga_pbx.media import kernel
 from siaga_pbx.media.ports import PortPair
 from siaga_pbx.media.protocol import Refused, Remote, Why
+from siaga_pbx.media.rtcp import is_rtcp
 from siaga_pbx.media.source import Source, SourceLock
 
 LOOKED_AT = {Why.STRANGER: 1, Why.REPORT: 100}
@@ -15,9 +16,6 @@ is, as the next may be a flood that takes the place of the far side's."""
 TELL_S = 60.0
 """Between two events about one leg, and `MAX_TOLD` of them in its life: who injects must not fill the record."""
 MAX_TOLD = 10
-
-RTCP_FIRST, RTCP_LAST = 192, 223
-"""The packet types of RTCP (RFC 5761 4)."""
 
 _TOLD = (Why.STRANGER, Why.REPORT, Why.UNPROTECTED)
 
@@ -79,9 +77,11 @@ class Door:
         self.refuse(self.reason, source, now)
         return False
 
-    def admits_report(self, source: Source, packet: bytes, now: float) -> bool:
-        """Whether a packet on the RTCP port is the far side's."""
-        if self.lock.admits_report(source, len(packet) >= 8 and RTCP_FIRST <= packet[1] <= RTCP_LAST):
+    def admits_report(self, source: Source, packet: bytes | None, now: float) -> bool:
+        """Whether a packet on the RTCP port is the far side's; None: one that was not made with its key."""
+        if self.lock.admits_report(source, packet is not None and is_rtcp(packet)):
+            if packet is None:
+                self.refuse(Why.UNPROTECTED, source, now)
             return True
         self.refuse(Why.EARLY if self.lock.source is None else Why.REPORT, source, now)
         return False

@@ -13,19 +13,23 @@ from siaga_pbx.media.ports import PortPair
 from siaga_pbx.media.protocol import (
     OFFERED_EVENT,
     Codec,
+    Connect,
     Dtmf,
     FirstPacket,
     LegEvent,
     LegStats,
     Part,
-    Remote,
+    Rolled,
     Side,
     Silent,
+    Srtp,
+    Why,
 )
-from siaga_pbx.media.rtcp import Reporter
+from siaga_pbx.media.rtcp import Reporter, is_rtcp
 from siaga_pbx.media.rtp import COMFORT_NOISE, HEADER, HEADER_SIZE, MARKER, PLAIN, Receiver, body
 from siaga_pbx.media.sender import Sender, Track
 from siaga_pbx.media.source import Source
+from siaga_pbx.media.srtp import Cipher
 
 MAX_PACKET = 2048
 """Bytes read of a packet: more than any network carries whole; the rest of a longer one is cut off."""
@@ -38,6 +42,7 @@ class Leg:
     """One leg. `receive` and `receive_report` are called when a socket is readable."""
 
     __slots__ = (
+        "_cipher",
         "_event_types",
         "_expected_at",
         "_keys",
@@ -92,6 +97,7 @@ class Leg:
         self.relay_events = True
         self.malformed = self.keys_pressed = 0
         self.door = Door(name, pair, tell)
+        self._cipher: Cipher | None = None
         self._lock = self.door.lock
         self.hearing = Hearing(name)
         self._expected_at = now
@@ -109,10 +115,12 @@ class Leg:
         """When the far side was last heard, or else when it was first expected."""
         return max(self.receiver.last_at, self._expected_at)
 
-    def connect(self, remote: Remote, now: float, source: Source | None = None, former: bool = False) -> None:
-        """The far side as agreed now; `source` and `former` as for `SourceLock.connect`."""
-        if self.door.connect(remote, now, source, former):
+    def connect(self, command: Connect, now: float) -> None:
+        """The far side as agreed now."""
+        remote = command.remote
+        if self.door.connect(remote, now, command.source, command.former):
             self._expected_at = now
+        self._secure(remote.srtp, command.rolls)
         self._expect(remote.sending and remote.receiving, now)
         self.sender.aim(self._lock.target)
         payload_type = remote.codec if remote.payload_type is None else remote.payload_type
@@ -132,8 +140,13 @@ class Leg:
         except OSError:
             return
         now = monotonic()
-        if source != self._lock.source and not self._admit(source, packet, now):
+        if source != self._lock.source:
+            opened = self._admit(source, packet, now)
+        else:
+            opened = packet if self._cipher is None else self._open(source, packet, now)
+        if opened is None:
             return
+        packet = opened
         if len(packet) < HEADER_SIZE:
             self.malformed += 1
             return
@@ -155,7 +168,10 @@ class Leg:
         except OSError:
             return
         now = monotonic()
-        if self.door.admits_report(source, packet, now) and not self.reporter.read(packet, self.sender.ssrc, now):
+        opened = packet if self._cipher is None else self._cipher.opened_report(packet)
+        if not self.door.admits_report(source, opened, now) or opened is None:
+            return
+        if not self.reporter.read(opened, self.sender.ssrc, now):
             self.malformed += 1
 
     def send_report(self, now: float, wall: float) -> None:
@@ -174,7 +190,8 @@ class Leg:
         if gate is None or to is None:
             return
         try:
-            (self.pair.rtp if gate.remote.rtcp_mux else self.pair.rtcp).sendto(packet, to)
+            protected = packet if self._cipher is None else self._cipher.protect_report(packet)
+            (self.pair.rtp if gate.remote.rtcp_mux else self.pair.rtcp).sendto(protected, to)
         except (OSError, OverflowError):  # as in Sender; and no port is above 65535
             return
 
@@ -252,19 +269,41 @@ class Leg:
             self.receiver.expected_from = now if expected else math.inf
         self.hearing.expect(expected, now)
 
-    def _admit(self, source: Source, packet: bytes, now: float) -> bool:
-        """Whether a source we do not know is the far side's: only with a packet of the agreed kind."""
-        if self._lock.knows(source):
-            return True
-        if not self._agreed(packet):
-            self.door.refuse(self.door.reason, source, now)
-            return False
-        if not self.door.admits(source, self.receiver.last_at, now):
-            return False
-        expected = self.door.take(source)
-        self.sender.aim(self._lock.target)
-        self._tell(FirstPacket(self.name, source[0], source[1], expected))
-        return True
+    def _admit(self, source: Source, packet: bytes, now: float) -> bytes | None:
+        """The packet, opened, of a source we do not know that turns out to be the far side's: only one of the agreed
+        kind, made with the agreed key."""
+        if not self._lock.knows(source):
+            if not self._agreed(packet):
+                self.door.refuse(self.door.reason, source, now)
+                return None
+            if not self.door.admits(source, self.receiver.last_at, now):
+                return None
+        opened = packet if self._cipher is None else self._open(source, packet, now)
+        if opened is not None and source != self._lock.source:
+            expected = self.door.take(source)
+            self.sender.aim(self._lock.target)
+            self._tell(FirstPacket(self.name, source[0], source[1], expected))
+        return opened
+
+    def _secure(self, keys: Srtp | None, rolls: int) -> None:
+        """Protect what is sent, and take nothing but what is protected; or no more."""
+        if keys is None:
+            self._cipher = None
+            self.sender.send_by(self.pair.rtp.sendto)
+        elif self._cipher is not None:
+            self._cipher.rekey(keys)
+        else:
+            cipher = self._cipher = Cipher(keys, rolls, lambda rolls: self._tell(Rolled(self.name, rolls)))
+            sendto = self.pair.rtp.sendto
+            self.sender.send_by(lambda packet, target: sendto(cipher.protect(packet), target))
+
+    def _open(self, source: Source, packet: bytes, now: float) -> bytes | None:
+        """An SRTP packet, or SRTCP on the same port (RFC 5761); None if it is neither, and counted."""
+        assert self._cipher is not None, "a leg with keys"
+        opened = self._cipher.opened_report(packet) if is_rtcp(packet) else self._cipher.opened(packet, now)
+        if opened is None:
+            self.door.refuse(Why.UNPROTECTED, source, now)
+        return opened
 
     def _agreed(self, packet: bytes) -> bool:
         if len(packet) <= HEADER_SIZE or packet[0] & 0xC0 != PLAIN:

@@ -128,6 +128,11 @@ def interval(chance: float, first: bool = False) -> float:
     return _INTERVAL_S / (2 if first else 1) * (0.5 + chance) / _COMPENSATION
 
 
+def is_rtcp(packet: bytes) -> bool:
+    """Whether a packet is RTCP rather than RTP, by its type (RFC 5761 4)."""
+    return len(packet) >= 8 and packet[0] & 0xC0 == 0x80 and 192 <= packet[1] <= 223
+
+
 def _packet(kind: int, count: int, content: bytes) -> bytes:
     return struct.pack("!BBH", 0x80 | count, kind, len(content) // 4) + content
 

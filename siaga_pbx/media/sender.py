@@ -106,6 +106,10 @@ class Sender:
         """The law it is sent in."""
         return self._law
 
+    def send_by(self, sendto: Callable[[bytes, Address], int]) -> None:
+        """What carries the packets from now on."""
+        self._sendto = sendto
+
     def aim(self, target: Address | None) -> None:
         """Where to send from now on."""
         self.target = target

@@ -6,7 +6,7 @@ import pytest
 
 from siaga_pbx.media.leg import SILENT_S, Leg
 from siaga_pbx.media.ports import PortPair, PortPool
-from siaga_pbx.media.protocol import LegEvent, Remote, Side, Silent
+from siaga_pbx.media.protocol import Connect, LegEvent, Remote, Side, Silent
 from siaga_pbx.media.sender import Sender
 from tests.media_kit import free_ports
 
@@ -32,7 +32,7 @@ def test_a_silent_far_side_is_told_of_every_minute(pair: PortPair) -> None:
     leg = watched(pair, events)
     leg.watch(1000.0)
     assert events == []  # not connected: nothing is expected
-    leg.connect(Remote(host="127.0.0.1", port=4000), 2000.0)
+    leg.connect(Connect("leg", Remote(host="127.0.0.1", port=4000)), 2000.0)
     for second in range(150):
         leg.watch(2000.0 + second)
     assert silences(events) == [Silent("leg", SILENT_S), Silent("leg", 2 * SILENT_S)]
@@ -46,11 +46,11 @@ def test_a_silent_far_side_is_told_of_every_minute(pair: PortPair) -> None:
 def test_a_re_offer_does_not_start_the_minute_anew(pair: PortPair) -> None:
     events: list[LegEvent] = []
     leg = watched(pair, events)
-    leg.connect(Remote(host="127.0.0.1", port=4000), 0.0)
-    leg.connect(Remote(host="127.0.0.1", port=4000, sending=False), 30.0)
+    leg.connect(Connect("leg", Remote(host="127.0.0.1", port=4000)), 0.0)
+    leg.connect(Connect("leg", Remote(host="127.0.0.1", port=4000, sending=False)), 30.0)
     leg.watch(60.0)
     assert silences(events) == [Silent("leg", 60.0)]
-    leg.connect(Remote(host="127.0.0.1", port=4002), 70.0)  # this one moves the far side, and does
+    leg.connect(Connect("leg", Remote(host="127.0.0.1", port=4002)), 70.0)  # this one moves the far side, and does
     leg.watch(120.0)
     assert len(silences(events)) == 1
     pair.close()
