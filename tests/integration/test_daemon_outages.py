@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -19,6 +20,10 @@ from tests.integration.test_daemon_records import QUEUE, calls_as_ever, failed, 
 from tests.integration.test_media_disk import frozen, mounted
 from tests.interop.centres import alarms, metric, running, siaga, until
 from tests.records_databases import SqliteFile
+from tests.records_outages import kinds, numbered
+from tests.records_replay import fill
+
+_CALLS = 2000  # of an outage, three batches each: the replay is killed after the first third, and after the second
 
 pytestmark = pytest.mark.quiet
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems")
@@ -109,3 +114,35 @@ def test_locked_for_a_minute(tmp_path: Path) -> None:
             failed(centre)
         mended(centre, *calls)
         assert siaga(centre, "verify-records").returncode == 0
+
+
+def test_killed_in_the_middle_of_its_replays(tmp_path: Path) -> None:
+    """SIGKILL of a daemon that cannot write, then of those that bring what it left into the database."""
+    database = SqliteFile(tmp_path / "siaga.db")
+    with running(Centre(tmp_path, agencies={}, queue=QUEUE)) as centre:
+        with peers(centre) as (caller, seat), database.locked():
+            call = calls_as_ever(centre, caller, seat)
+            failed(centre)
+            kill(centre.daemon)
+        fill(database.journal, 0, _CALLS)
+        for part in (1, 2):
+            command = [*centre.command, "run", "--config", str(centre.config)]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
+                until(partial(reached, database, part * _CALLS), "a part of the journal", within=60)
+                kill(daemon)
+            assert database.journal.exists(), "the replay was over"
+        centre.start_daemon()
+        mended(centre, call)
+        assert kinds(database) == numbered(3 * _CALLS)
+        assert not database.rows("SELECT data FROM event WHERE kind = 'changes_refused'")
+        assert siaga(centre, "verify-records").returncode == 0
+
+
+def kill(daemon: subprocess.Popen[bytes] | None) -> None:
+    assert daemon is not None
+    daemon.kill()
+    daemon.wait()
+
+
+def reached(database: SqliteFile, count: int) -> bool:
+    return len(kinds(database)) >= count
