@@ -130,6 +130,9 @@ class _Lines(Listener):
     def refused(self, reason: str) -> None:
         self._print(f"refused {reason}")
 
+    def kept(self, fault: str) -> None:
+        self._print(f"not kept {fault}" if fault else "kept again")
+
     def connection(self, connected: bool, reason: str) -> None:
         self._print("connected" if connected else f"disconnected {reason}".rstrip())
 

@@ -102,6 +102,14 @@ class Saved(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class _Said:
+    """An answer, and whether people gave it or this machine did."""
+
+    ack: Ack
+    by_people: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """Who answers, and when (UTC text)."""
 
@@ -116,7 +124,7 @@ class Book:
         saved = saved or Saved()
         self._entries = {entry.message.dispatch_id: entry for entry in saved.entries}
         self._turned = {one.dispatch_id: one for one in saved.turned}
-        self._unsent: deque[Ack] = deque(saved.unsent, maxlen=UNSENT)
+        self._unsent = deque((_Said(ack, by_people=True) for ack in saved.unsent), maxlen=UNSENT)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -126,14 +134,16 @@ class Book:
     @property
     def unsent(self) -> Ack | None:
         """The next answer to send."""
-        return self._unsent[0] if self._unsent else None
+        return self._unsent[0].ack if self._unsent else None
 
     def get(self, dispatch_id: str) -> Entry | None:
         return self._entries.get(dispatch_id)
 
     def saved(self) -> Saved:
         """For the file."""
-        return Saved(entries=self.entries, turned=tuple(self._turned.values()), unsent=tuple(self._unsent))
+        return Saved(
+            entries=self.entries, turned=tuple(self._turned.values()), unsent=tuple(one.ack for one in self._unsent)
+        )
 
     def receive(self, message: Dispatch, signature: Signature) -> tuple[News, Entry]:
         """Takes a dispatch in, and answers it. Returns what it is to the people here, and how it stands."""
@@ -170,36 +180,44 @@ class Book:
         changed = {"state": state, "reason": reason, "history": (*entry.history, (state, signature.at))}
         entry = entry.model_copy(update=changed)
         self._keep(entry, signature.at)
-        self._answer(entry, signature)
+        self._say(Turned.of(entry), signature, by_people=True)
         return entry
+
+    def not_kept(self) -> None:
+        """The file does not hold what is known here. Of what is not sent yet, this machine's own answers are not said,
+        and what people have said goes out as such. `restate` when the file holds it.
+        """
+        said = (one for one in self._unsent if one.by_people)
+        marked = [_Said(one.ack.model_copy(update={"kept": False}), by_people=True) for one in said]
+        self._unsent = deque(marked, maxlen=UNSENT)
 
     def restate(self, signature: Signature, dispatch_id: str | None = None) -> None:
         """Answers one dispatch, or all that are not history yet, once more: for who may have missed it."""
-        waiting = {ack.dispatch_id for ack in self._unsent}
+        told = (one.ack for one in self._unsent if one.ack.kept is not False)
+        waiting = {(ack.dispatch_id, ack.sequence) for ack in told}
         for id, one in (self._turned | {id: Turned.of(entry) for id, entry in self._entries.items()}).items():
             wanted = one.expires_at > signature.at if dispatch_id is None else id == dispatch_id
-            if wanted and id not in waiting:
+            if wanted and (id, one.sequence) not in waiting:
                 self._say(one, signature)
 
     def confirm(self, ack: Ack) -> None:
         """The broker has this answer."""
-        if self._unsent and self._unsent[0] == ack:
+        if self.unsent == ack:
             self._unsent.popleft()
 
     def _answer(self, entry: Entry, signature: Signature) -> None:
         self._say(Turned.of(entry), signature)
 
-    def _say(self, how: Turned, signature: Signature) -> None:
-        self._unsent.append(
-            Ack(
-                dispatch_id=how.dispatch_id,
-                state=how.state,
-                at=signature.at,
-                by=signature.by,
-                reason=how.reason if how.state is State.REJECTED else None,
-                sequence=how.sequence,
-            )
+    def _say(self, how: Turned, signature: Signature, *, by_people: bool = False) -> None:
+        ack = Ack(
+            dispatch_id=how.dispatch_id,
+            state=how.state,
+            at=signature.at,
+            by=signature.by,
+            reason=how.reason if how.state is State.REJECTED else None,
+            sequence=how.sequence,
         )
+        self._unsent.append(_Said(ack, by_people))
 
     def _keep(self, entry: Entry, at: str) -> None:
         self._entries[entry.message.dispatch_id] = entry

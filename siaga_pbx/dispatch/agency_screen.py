@@ -93,6 +93,11 @@ class Screen(Listener):
         self._refused.append(f"{self._now().astimezone(self._zone):%d %b %H:%M:%S}: {reason}")
         self.refresh()
 
+    def kept(self, fault: str) -> None:
+        if fault:
+            self._ringer.refused(fault)
+        self.refresh()
+
     def connection(self, connected: bool, reason: str) -> None:
         self._connection = "connected" if connected else reason or "left"
         self.refresh()
@@ -134,7 +139,7 @@ class Screen(Listener):
         elif key == "r":
             self._ringer.answered(entry.message.dispatch_id)
             self._station.restate(entry.message.dispatch_id)
-            self._line = f"told the centre again: {entry.state}"
+            self._line = f"told the centre again: {entry.state}" if not self._station.fault else "not told: not kept"
         elif key == "x":
             self._reason = ""
         elif key in KEYS:
@@ -203,6 +208,7 @@ class Screen(Listener):
             ringing=self._ringer.ringing,
             line=line,
             refused=tuple(self._refused),
+            fault=self._station.fault,
             now=self._now(),
             zone=self._zone,
         )

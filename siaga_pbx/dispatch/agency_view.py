@@ -56,6 +56,8 @@ class Picture:
     line: str
     """The last thing that happened, or what is asked."""
     refused: Sequence[str]
+    fault: str
+    """Why what is seen here is not kept, if it is not."""
     now: datetime
     zone: tzinfo | None
 
@@ -77,8 +79,11 @@ def render(picture: Picture, width: int, height: int) -> RenderableType:
 
 
 def _foot(picture: Picture) -> list[RenderableType]:
-    """What was refused, the last thing that happened, the keys."""
+    """What is at fault, what was refused, the last thing that happened, the keys."""
     lines: list[RenderableType] = []
+    if picture.fault:
+        what = f"NOT KEPT: a restart of this program would forget it. {picture.fault}"
+        lines.append(_one_line(what, "bold white on red"))
     if picture.refused:
         count = f"{len(picture.refused)} messages, the last" if len(picture.refused) > 1 else "a message"
         lines.append(_one_line(f"refused {count} {picture.refused[-1]} (Esc: seen)", "bold red"))

@@ -279,7 +279,8 @@ class Dispatcher:
             return f"a dispatch of {followed.agency}, not of {agency}"
         if not followed.followup.knows(ack.sequence):
             return f"no sequence {ack.sequence} of this dispatch was made"
-        outputs = followed.followup.answered(ack.state, ack.sequence, self._clock.now(), ack.reason or "")
+        kept = ack.kept is not False
+        outputs = followed.followup.answered(ack.state, ack.sequence, self._clock.now(), ack.reason or "", kept=kept)
         self._outbox.carry_out(followed, outputs, ack.model_dump(exclude_none=True, exclude={"dispatch_id", "state"}))
         self._outbox.settle(followed)
         if outputs:

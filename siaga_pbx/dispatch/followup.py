@@ -165,13 +165,20 @@ class FollowUp:
         """Whether there is such a sequence to answer to; None is the latest."""
         return sequence is None or 1 <= sequence <= self.sequence
 
-    def answered(self, state: Answer, sequence: int | None, now: float, reason: str = "") -> list[Output]:
-        """The agency answers, to a sequence it `knows`. Repeating it changes nothing."""
+    def answered(
+        self, state: Answer, sequence: int | None, now: float, reason: str = "", *, kept: bool = True
+    ) -> list[Output]:
+        """The agency answers, to a sequence it `knows`. Repeating it changes nothing.
+
+        Not `kept`: people there have said so, but a restart of their end would forget it. So it is published on.
+        """
         sequence = self.sequence if sequence is None else sequence
         if sequence < self._round:
             return [Noted("late_answer", f"{state} to sequence {sequence}, which a new order has replaced")]
-        outputs = self._receive(sequence)
+        outputs = self._receive(sequence) if kept else []
         match state:
+            case State.RECEIVED if not kept:
+                return []
             case State.RECEIVED if RANK[state] <= RANK[self.state]:
                 return outputs
             case State.REJECTED if self._rejected:

@@ -142,6 +142,9 @@ class Ack(Message):
     by: Annotated[str, Field(max_length=100)] = Field(description="who or what answers", examples=["Regu 1"])
     reason: Annotated[str, Field(max_length=500)] | None = Field(None, description="why; only with rejected")
     sequence: Annotated[int, Field(ge=1)] | None = Field(None, description="which sequence; absent: the latest")
+    kept: bool | None = Field(
+        None, description="false: the agency's disk does not hold it, so the centre goes on sending; absent: it does"
+    )
 
     @model_validator(mode="after")
     def _reason_only_with_rejected(self) -> Self:

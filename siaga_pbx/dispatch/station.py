@@ -22,6 +22,7 @@ from siaga_pbx.records.times import utc_now
 log = structlog.get_logger(__name__)
 
 _RETRY_S = 1.0
+_SAVE_AGAIN_S = 2.0
 
 
 def state_file_of(centre: str, agency: str) -> Path:
@@ -45,9 +46,16 @@ class Listener:
     def connection(self, connected: bool, reason: str) -> None:
         """The broker came or went."""
 
+    def kept(self, fault: str) -> None:
+        """The file cannot be written, by this `fault`, or ("") it can be again, and holds all."""
+
 
 class Station:
-    """One agency's end. `by` signs its answers. The state file is 0600: it holds what callers said."""
+    """One agency's end. `by` signs its answers. The state file is 0600: it holds what callers said.
+
+    `fault`: why the file does not hold what is known here. Until it does, people are shown what comes, and what they
+    say is told, as not kept; but this machine says nothing of its own, so the centre goes on sending.
+    """
 
     def __init__(
         self,
@@ -63,7 +71,9 @@ class Station:
         self._topics = Topics(end.mqtt.prefix)
         self._bus = Bus(self._bus_settings, self._presence, self._on_message, self._on_bus)
         self._wake = asyncio.Event()
+        self.fault = ""
         self._sender: asyncio.Task[None] | None = None
+        self._saver: asyncio.Task[None] | None = None
         self._lock: BinaryIO | None = None
         self.book = Book()
 
@@ -97,9 +107,12 @@ class Station:
     async def close(self) -> None:
         """Says that nobody is here any more. What is not sent is sent at the next start."""
         await self._bus.close()
-        if self._sender is not None:
-            self._sender.cancel()
-            await asyncio.wait({self._sender})
+        for task in (self._sender, self._saver):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+        if self.fault:
+            self._save()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -111,9 +124,9 @@ class Station:
         return entry
 
     def restate(self, dispatch_id: str) -> None:
-        """Tells the centre once more how far this one is."""
-        self.book.restate(self._signature(), dispatch_id)
-        self._save()
+        """Tells the centre once more how far this one is, if it is kept."""
+        if self._save():
+            self.book.restate(self._signature(), dispatch_id)
 
     # --- the bus ------------------------------------------------------------------------------------------------------
 
@@ -132,13 +145,18 @@ class Station:
 
     def _on_bus(self, connected: bool, reason: str) -> None:
         if connected:
-            self.book.restate(self._signature())
+            if not self.fault:
+                self.book.restate(self._signature())
             self._wake.set()
         for listener in self.listeners:
             listener.connection(connected, reason)
 
     async def _on_message(self, topic: str, payload: bytes) -> None:
-        """Takes a dispatch in. It is in the file before the broker is told that it arrived."""
+        """Takes a dispatch in. It is in the file before the broker is told that it arrived.
+
+        Unless the file is at fault: then the centre sends it again, and to hold this message back at the broker would
+        only keep the next ones from the people.
+        """
         try:
             message = Dispatch.parse(payload)
         except PayloadError as error:
@@ -148,7 +166,7 @@ class Station:
             self._refuse(f"for agency {message.agency} of centre {message.centre}")
             return
         news, entry = self.book.receive(message, self._signature())
-        if news in (News.REPETITION, News.REMINDER):
+        if news in (News.REPETITION, News.REMINDER) and not self.fault:
             self._wake.set()  # only an answer more to give, and each start gives them all again
         else:
             self._save()
@@ -183,13 +201,33 @@ class Station:
     def _signature(self) -> Signature:
         return Signature(self._by, self._utc())
 
-    def _save(self) -> None:
-        """What fails here is told and no more: a full disk must not keep a dispatch from the people."""
+    def _save(self) -> bool:
+        """Whether all is in the file. If not that is told: a full disk must not keep a dispatch from the people."""
         self._wake.set()
         try:
             write_private(self._file, self.book.saved().model_dump_json())
         except OSError as error:
-            self._refuse(f"{self._file} cannot be written: {error.strerror}")
+            self.book.not_kept()
+            self._found(f"{self._file} cannot be written: {error.strerror}")
+            if self._saver is None or self._saver.done():
+                self._saver = asyncio.create_task(self._save_again(), name="book")
+            return False
+        if self.fault:
+            self.book.restate(self._signature())
+            self._found("")
+        return True
+
+    async def _save_again(self) -> None:
+        while self.fault:
+            await asyncio.sleep(_SAVE_AGAIN_S)
+            self._save()
+
+    def _found(self, fault: str) -> None:
+        if fault != self.fault:
+            self.fault = fault
+            log.error("dispatches are not kept", reason=fault) if fault else log.info("dispatches are kept again")
+            for listener in self.listeners:
+                listener.kept(fault)
 
 
 def _read(file: Path) -> Saved:

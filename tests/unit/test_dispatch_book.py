@@ -116,6 +116,22 @@ def test_only_what_is_sent_is_confirmed() -> None:
     assert book.unsent == first
 
 
+def test_what_the_file_does_not_hold_is_not_called_kept() -> None:
+    book = Book()
+    book.receive(FIRST, NOW)
+    book.enter(ID, State.ACCEPTED, NOW)
+    book.receive(later(2), NOW)
+    book.not_kept()
+    assert [(ack.state, ack.sequence, ack.kept) for ack in sent(book)] == [(State.ACCEPTED, 1, False)]
+    book.enter(ID, State.EN_ROUTE, NOW)
+    book.not_kept()
+    book.restate(NOW)
+    assert [(ack.state, ack.sequence, ack.kept) for ack in sent(book)] == [
+        (State.EN_ROUTE, 2, False),
+        (State.EN_ROUTE, 2, None),
+    ]
+
+
 def test_after_a_broken_connection_the_centre_is_told_what_is_not_history_once() -> None:
     book = Book()
     book.receive(FIRST, NOW)

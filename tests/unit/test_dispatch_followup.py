@@ -192,6 +192,19 @@ def test_a_repeated_answer_changes_nothing() -> None:
         assert one.next_deadline() == deadline
 
 
+def test_what_people_have_said_counts_and_what_is_not_kept_is_published_on() -> None:
+    one = follow()
+    one.start(0)
+    one.published(1, 0)
+    assert one.answered(State.RECEIVED, 1, 1, kept=False) == []
+    one.answered(State.ACCEPTED, 1, 2, kept=False)
+    assert (one.state, one.wanted, one.next_deadline()) == (State.ACCEPTED, True, 5)
+    assert Publish(1) in one.handle_timer(5)
+    one.published(1, 5)
+    assert one.answered(State.ACCEPTED, 1, 6) == [Delivered(1)]
+    assert not one.wanted
+
+
 def test_a_missed_acceptance_takes_one_step_after_the_other() -> None:
     one = received("resend", "agency:bpbd", "call:sip:113@192.0.2.9", "alarm")
     cause = "not accepted in time"

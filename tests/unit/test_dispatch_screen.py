@@ -171,6 +171,25 @@ def test_telling_again_and_leaving(tmp_path: Path) -> None:
     on_screen(tmp_path, scenario)
 
 
+def test_what_is_not_kept_stays_on_the_screen_until_it_is(tmp_path: Path) -> None:
+    def scenario(seen: Seen) -> None:
+        entry = seen.arrives()
+        (tmp_path / "book.json").mkdir()
+        sounds = seen.sounds
+        seen.station.listeners.append(seen.screen)
+        seen.press("a")
+        assert seen.state(entry) is State.ACCEPTED
+        assert seen.sounds > sounds
+        seen.press("\x1br")
+        assert "NOT KEPT" in seen.text()
+        assert "not told: not kept" in seen.text()
+        (tmp_path / "book.json").rmdir()
+        seen.press("e")
+        assert "NOT KEPT" not in seen.text()
+
+    on_screen(tmp_path, scenario)
+
+
 def test_what_is_refused_and_the_connection_are_seen(tmp_path: Path) -> None:
     def scenario(seen: Seen) -> None:
         seen.screen.refused("category: field required")
