@@ -36,6 +36,7 @@ from siaga_pbx.records.errors import RecordsError
 from siaga_pbx.records.hooks import Hooks as RecordHooks
 from siaga_pbx.records.reader import Reader
 from siaga_pbx.records.store import Store
+from siaga_pbx.seatkeys import SeatKeys
 from siaga_pbx.seatlines import Actions, SeatLines
 from siaga_pbx.settings import Listen
 from siaga_pbx.sip.options import SeatOptions, StackSettings, TrunkOptions
@@ -67,6 +68,7 @@ class Parts:
     endpoint: Endpoint
     trace: Trace
     media: MediaClient
+    seat_keys: SeatKeys
     queue: Queue
     tools: Tools
     switch: Switch
@@ -87,6 +89,7 @@ class Parts:
         self.switch.configure(config)
         self.lines.config = self.voice.config = self.takeover.config = config
         self.hub.configure(config)
+        self.seat_keys.config = config
         self.endpoint.perform(self.stack.configure(stack_settings(config, self.addresses), now))
         self.switch.carry_out(self.queue.configure(config.queue, config.seats, now))
         follow(self.metrics, config)
@@ -128,13 +131,14 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         peers=peers,
         trace=trace,
     )
+    seat_keys = SeatKeys(config, parts_alarms)
     media = MediaClient(config.media, lambda event: parts.hub.on_media(event), spawn=spawn)
     tools = Tools(
         stack=stack,
         perform=endpoint.perform,
         queue=Queue(config.queue, config.seats),
         media=media,
-        legs=LegBook(media, lambda trunk: _media_networks(parts.config, trunk), trace.join),
+        legs=LegBook(media, lambda trunk: _media_networks(parts.config, trunk), trace.join, seat_keys),
         log=CallLog(store, clock.utc, config.centre.id),
         alarms=parts_alarms,
         metrics=metrics,
@@ -168,6 +172,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         endpoint=endpoint,
         trace=trace,
         media=media,
+        seat_keys=seat_keys,
         queue=tools.queue,
         tools=tools,
         switch=switch,
@@ -223,7 +228,7 @@ def follow(metrics: Metrics, config: Config) -> None:
 def advertised(config: Config) -> list[Advertised]:
     """What the trunks are told instead of what everybody is."""
     return [
-        Advertised(trunk.addresses, trunk.advertise, trunk.listen)
+        Advertised(trunk.addresses, trunk.advertise, trunk.listen, trunk.certificate_names)
         for trunk in config.trunks
         if trunk.advertise or trunk.listen
     ]

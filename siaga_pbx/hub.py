@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 TIMED_OUT = 'Q.850;cause=102;text="Recovery on timer expiry"'
 NO_AUDIO_MS = 60_000.0
 """A leg that was never silent for as long clears the alarm of one that was."""
-_TRUNK_ALARMS = ("trunk_down_", "no_route_", "no_common_codec_", "no_audio_")
+_TRUNK_ALARMS = ("trunk_down_", "no_route_", "no_common_codec_", "no_audio_", "no_srtp_")
 
 
 class Hub:
@@ -214,7 +214,9 @@ class Hub:
         for alarm in tuple(self._tools.alarms.active):
             kind, trunk = _of_trunk(alarm)
             # What matched no route may match one of the new dialplan: the next call tells.
-            if kind == "no_route_" or (kind and trunk not in (checked if kind == "trunk_down_" else kept)):
+            if kind in ("no_route_", "no_srtp_") or (
+                kind and trunk not in (checked if kind == "trunk_down_" else kept)
+            ):
                 self._tools.alarms.set(alarm, False)
 
     # --- media --------------------------------------------------------------------------------------------------------

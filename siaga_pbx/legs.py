@@ -8,8 +8,10 @@ from ipaddress import ip_network
 
 from siaga_pbx.media import protocol as media
 from siaga_pbx.media.client import MediaClient
+from siaga_pbx.seatkeys import SeatKeys
 from siaga_pbx.sip.events import LegId
-from siaga_pbx.sip.sdp import Audio, LocalAudio, Sdp, make_answer, make_offer, read_answer
+from siaga_pbx.sip.sdes import Keys
+from siaga_pbx.sip.sdp import Audio, LocalAudio, NoSecurity, Sdp, make_answer, make_offer, read_answer
 
 
 class Role(StrEnum):
@@ -32,8 +34,9 @@ class Leg:
     """One leg. `local` is our own end of its audio; `ours` an offer of ours that waits for its answer; `told` what they
     were told last.
 
-    `trunk` or `seat` says whose it is; `peer` is the address that its SIP comes from, or goes to. `doubted`: its SIP
-    says that nobody may be there (no ACK, no refresh); its audio decides. `held_since`: monotonic seconds.
+    `trunk` or `seat` says whose it is; `peer` is the address that its SIP comes from, or goes to, over `transport`.
+    `doubted`: its SIP says that nobody may be there (no ACK, no refresh); its audio decides. `held_since`: monotonic
+    seconds. `lacks`: what it came to nothing for, if offer and answer did not fit.
     """
 
     id: LegId
@@ -50,6 +53,12 @@ class Leg:
     doubted: bool = False
     told: Sdp | None = None
     held_since: float | None = None
+    transport: str | None = None
+    lacks: str = "no_common_codec"
+
+    @property
+    def needs_srtp(self) -> bool:
+        return self.local is not None and self.local.security is not None and self.local.security.required
 
     def offer(self) -> Sdp:
         """Our offer, to be sent; `agree` takes the answer."""
@@ -158,9 +167,11 @@ class LegBook:
         client: MediaClient,
         networks_of: Callable[[str], tuple[media.Network, ...]],
         joined: Callable[[str, str], None] = _no_matter,
+        keys: SeatKeys | None = None,
     ) -> None:
-        """`networks_of` gives where a trunk's audio may come from; `joined` is told of each call's SIP Call-IDs."""
-        self._client, self._networks_of, self._joined = client, networks_of, joined
+        """`networks_of` gives where a trunk's audio may come from; `joined` is told of each call's SIP Call-IDs; `keys`
+        says which seats have SRTP."""
+        self._client, self._networks_of, self._joined, self._keys = client, networks_of, joined, keys
         self._legs: dict[LegId, Leg] = {}
         self._counting: dict[LegId, Leg] = {}
         self._empty = asyncio.Event()
@@ -186,14 +197,26 @@ class LegBook:
         self.on_change(leg.call)
 
     def open(self, leg: Leg) -> bool:
-        """Give the leg a pair of ports; False when there is no worker or no port (the client has raised the alarm)."""
+        """Give the leg a pair of ports; False when there is no worker or no port, or the seat must have SRTP and cannot
+        (the alarm is raised)."""
+        try:
+            security = self._keys.security(leg.seat, leg.transport) if self._keys and leg.seat is not None else None
+        except NoSecurity as error:
+            self.unprotected(leg, str(error))
+            return False
         side = _SIDES.get(leg.role, media.Side.CALLER)
         place = self._client.open(leg.call, leg.id, side, leg.peer)
         if place is None:
             return False
         self._sessions += 1
-        leg.local = LocalAudio(place.address, place.port, self._sessions, 1)
+        leg.local = LocalAudio(place.address, place.port, self._sessions, 1, security)
         return True
+
+    def unprotected(self, leg: Leg, why: str) -> None:
+        """A seat's leg comes to nothing, as it must have SRTP."""
+        leg.lacks = "no_srtp"
+        if self._keys is not None and leg.seat is not None:
+            self._keys.missing(leg.seat, why)
 
     def connect(self, leg: Leg) -> None:
         """Tell the worker the far side that was agreed, and whose packets to take for its own."""
@@ -202,6 +225,8 @@ class LegBook:
         if far is None:
             return
         strict = leg.seat is not None
+        if self._keys is not None and leg.seat is not None and far.keys is not None:
+            self._keys.agreed(leg.seat)
         accept: tuple[media.Network, ...] = ()
         if leg.trunk is not None:
             accept = self._networks_of(leg.trunk)
@@ -224,6 +249,7 @@ class LegBook:
                 strict=strict,
                 sending=far.direction.sends,
                 receiving=far.direction.receives,
+                srtp=_srtp(far.keys),
             ),
         )
 
@@ -247,3 +273,7 @@ class LegBook:
     def counted(self, leg_id: LegId) -> Leg | None:
         """The closed leg that the worker now gives the account of; once."""
         return self._counting.pop(leg_id, None)
+
+
+def _srtp(keys: Keys | None) -> media.Srtp | None:
+    return None if keys is None else media.Srtp(media.SrtpSuite(keys.suite), keys.ours, keys.theirs)

@@ -2,7 +2,7 @@
 
 from siaga_pbx.legs import Leg
 from siaga_pbx.sip.events import Confirmed, Reanswered
-from siaga_pbx.sip.sdp import NoCommonCodec, Sdp
+from siaga_pbx.sip.sdp import NoCommonCodec, NoSecurity, Sdp
 from siaga_pbx.tools import Tools
 
 
@@ -13,8 +13,10 @@ def agree(tools: Tools, leg: Leg, answer: Sdp | None) -> bool:
         return leg.remote is not None
     try:
         agreed = leg.agree(answer)
-    except NoCommonCodec:
+    except NoCommonCodec as error:
         agreed = False
+        if isinstance(error, NoSecurity):
+            tools.legs.unprotected(leg, str(error))
     if agreed:
         tools.legs.connect(leg)
     return agreed
@@ -34,6 +36,12 @@ def seat_address(tools: Tools, seat: str) -> str | None:
     """Where a seat's phone is now: it may have moved to another network since its call began."""
     binding = tools.stack.binding(seat)
     return binding.source.remote[0] if binding is not None else None
+
+
+def seat_transport(tools: Tools, seat: str) -> str | None:
+    """What a seat's SIP goes over."""
+    binding = tools.stack.binding(seat)
+    return binding.source.transport if binding is not None else None
 
 
 def reoffered(tools: Tools, leg: Leg, offer: Sdp | None) -> None:

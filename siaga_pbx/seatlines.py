@@ -19,7 +19,7 @@ from siaga_pbx.records.errors import RecordsError
 from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.reader import Record
 from siaga_pbx.sip import events as sip
-from siaga_pbx.sip.sdp import NoCommonCodec
+from siaga_pbx.sip.sdp import NoCommonCodec, NoSecurity
 from siaga_pbx.takers import HOLD_AUDIO
 from siaga_pbx.tools import Tools
 
@@ -146,6 +146,7 @@ class SeatLines:
         tools = self._tools
         feature = dialled(event.request.uri, self.config.dialplan.features)
         leg = Leg(event.leg, Role.FEATURE, new_id(), seat=seat, peer=event.flow.remote[0])
+        leg.transport = event.flow.transport
         if feature is None:
             tools.log.seat(seat, "feature_unknown", {"dialled": str(event.request.uri)[:100]})
             tools.perform(tools.stack.reject(leg.id, 404, tools.now()))
@@ -155,7 +156,9 @@ class SeatLines:
             return
         try:
             ours = leg.reply(event.sdp)
-        except NoCommonCodec:
+        except NoCommonCodec as error:
+            if isinstance(error, NoSecurity):
+                tools.legs.unprotected(leg, str(error))
             tools.perform(tools.stack.reject(leg.id, 488, tools.now(), sdp=leg.offer()))
             tools.legs.close(leg)
             return

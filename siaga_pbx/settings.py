@@ -136,6 +136,8 @@ Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 SipTarget = Annotated[str, AfterValidator(_dialable)]
 SipHop = Annotated[str, AfterValidator(_hop)]
 Algorithms = Annotated[tuple[Literal["md5", "sha-256"], ...], Field(min_length=1)]
+Srtp = Literal["off", "offered", "required"]
+_SRTP = '"off", "offered" or "required", at seats that register over tls:// or wss://'
 _ADVERTISE = "an IP address that the peer reaches us at"
 _ALGORITHMS = '["md5"], ["md5", "sha-256"] or ["sha-256"]'
 _SECONDS = "seconds, more than 0 and at most 86400"
@@ -227,6 +229,7 @@ class Media(Section):
     prompts: OptionalPath = Field(None, description="a folder of WAV files, 8 kHz mono 16-bit; empty: the shipped ones")
     record: bool = Field(True, description="true or false")
     socket: OptionalPath = Field(None, description="the path of the workers' UNIX socket")
+    srtp: Srtp = Field("off", description=_SRTP)
 
     @model_validator(mode="after")
     def _ports_in_order(self) -> "Media":
@@ -258,6 +261,7 @@ class Seat(Section):
     )
     skills: frozenset[str] = Field(frozenset(), description='a list of skills, such as ["id", "jv"]')
     digest: Algorithms | None = Field(None, description=_ALGORITHMS)
+    srtp: Srtp | None = Field(None, description=_SRTP)
 
 
 class Records(Section):

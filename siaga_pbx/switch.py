@@ -185,7 +185,7 @@ class Switch:
     def _confirmed(self, event: sip.Confirmed | sip.Reanswered, leg: Leg) -> None:
         """The answer to an offer of ours, in the ACK (late offer) or in the 200 to a re-INVITE."""
         if not confirmed(self._tools, leg, event):
-            self._tools.log.step(leg.call, "no_common_codec", {"leg": leg.role.value})
+            self._tools.log.step(leg.call, leg.lacks, {"leg": leg.role.value})
         self._look_for_hold(leg)
 
     def _look_for_hold(self, leg: Leg) -> None:

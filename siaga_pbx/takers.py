@@ -10,7 +10,7 @@ from siaga_pbx.callers import CLEARED, Callers, who_ended
 from siaga_pbx.config import Config
 from siaga_pbx.legs import Caller, Leg, Role
 from siaga_pbx.media.commands import Bridge, Play
-from siaga_pbx.negotiation import agree, seat_address
+from siaga_pbx.negotiation import agree, seat_address, seat_transport
 from siaga_pbx.outbound import dial, hop_address, outbound_trunk
 from siaga_pbx.records.ids import new_id
 from siaga_pbx.sip import events as sip
@@ -45,6 +45,7 @@ class Takers:
         caller = self._callers.live[command.call]
         seat = command.seat
         leg = Leg(new_id(), Role.SEAT, caller.id, seat=seat, peer=seat_address(tools, seat))
+        leg.transport = seat_transport(tools, seat)
         if not tools.legs.open(leg):
             tools.later(NO_PORT_RETRY_S, lambda: self._tell(told.SeatFailed(caller.id, seat, 503)))
             return
@@ -198,7 +199,7 @@ class Takers:
         """One of them took the call: agree on the audio, then let the queue say who gets it."""
         leg.answered = True
         if not agree(self._tools, leg, event.sdp):
-            self._tools.log.step(leg.call, "no_common_codec", {"leg": leg.role.value, "seat": leg.seat})
+            self._tools.log.step(leg.call, leg.lacks, {"leg": leg.role.value, "seat": leg.seat})
             self._tools.perform(self._tools.stack.hang_up(leg.id, self._tools.now()))
         elif leg.role is Role.OVERFLOW:
             self._tell(told.OverflowAnswered(leg.call))
@@ -209,6 +210,8 @@ class Takers:
     def failed(self, event: sip.Failed, leg: Leg) -> None:
         """Nobody took it there."""
         self._forget(leg)
+        if event.status in (488, 606) and leg.needs_srtp:
+            self._tools.legs.unprotected(leg, f"its phone refuses with {event.status}")
         if leg.role is Role.OVERFLOW:
             self._tools.log.step(leg.call, "overflow_failed", {"status": event.status, "reason": event.reason})
             self._tell(told.OverflowFailed(leg.call, event.status))
