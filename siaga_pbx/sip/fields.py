@@ -129,8 +129,10 @@ class Headers:
 
     def get_all(self, name: str) -> list[str]:
         """The values of all lines of that name, one entry a line."""
-        key = header_key(name)
-        return [value for field_key, _, value in self.fields if field_key == key]
+        key, first = header_key(name), self.first()
+        if key not in first:
+            return []
+        return [value for field_key, _, value in self.fields if field_key == key] if self.repeated else [first[key]]
 
     def values(self, name: str) -> list[str]:
         """The members of a header that is a comma-separated list (RFC 3261 7.3.1): of all its lines, each split."""

@@ -276,7 +276,7 @@ def _split_request_line(head: Head) -> tuple[str, str, str]:
         if len(parts) >= 3:
             parts = [parts[0], "".join(parts[1:-1]).strip("<>"), parts[-1]]
             head.repairs.append("request-line")
-    if len(parts) != 3 or not _TOKEN.fullmatch(parts[0]) or not _VERSION.fullmatch(parts[2]):
+    if len(parts) != 3 or not _TOKEN.fullmatch(parts[0]) or not (parts[2] == "SIP/2.0" or _VERSION.fullmatch(parts[2])):
         raise RemoteError("start-line", head.start_line[:80])
     return parts[0], parts[1], parts[2]
 
