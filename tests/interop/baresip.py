@@ -1,6 +1,8 @@
 """baresip as a seat: a softphone of another make, without sound card or screen."""
 
+import json
 import signal
+import socket
 import subprocess
 import wave
 from collections.abc import Iterator
@@ -27,9 +29,14 @@ module g711.so
 module sndfile.so
 module aufile.so
 module aubridge.so
+module srtp.so
 module_tmp account.so
 module_app menu.so
 snd_path {folder}
+"""
+_CONTROL = """\
+module_app ctrl_tcp.so
+ctrl_tcp_listen 127.0.0.1:{port}
 """
 
 
@@ -46,11 +53,14 @@ def seat(
     host: str = "127.0.0.1",
     through: tuple[str, ...] = (),
     expires: int = 60,
+    control: int = 0,
+    mediaenc: str = "",
 ) -> Iterator["Baresip"]:
     """A running baresip that registers, answers by itself, says `said` and keeps what it hears.
 
     Over TLS it wants a certificate that `ca` vouches for. It is at `host`, started by the command `through`, and asks
-    for a registration of `expires` seconds.
+    for a registration of `expires` seconds. With a `control` port it can be told what to do; `mediaenc` is
+    how it protects its audio (its module srtp has `srtp`, `srtp-mand`).
     """
     folder.mkdir()
     write_wave(folder / "voice.wav", said)
@@ -65,10 +75,12 @@ def seat(
             rtp_last=rtp + 98,
             modules=MODULES,
         )
+        + (_CONTROL.format(port=control) if control else "")
     )
     (folder / "accounts").write_text(
         f"<sip:{name}@{server[0]}:{server[1]};transport={transport}>"
-        f";auth_user={name};auth_pass={password};answermode=auto;regint={expires};audio_codecs=PCMA/8000/1\n"
+        f";auth_user={name};auth_pass={password};answermode=auto;regint={expires};audio_codecs=PCMA/8000/1"
+        + (f";mediaenc={mediaenc}\n" if mediaenc else "\n")
     )
     log = folder / "baresip.log"
     with log.open("wb") as sink:
@@ -79,7 +91,7 @@ def seat(
             stderr=sink,
         )
     try:
-        yield Baresip(folder, process)
+        yield Baresip(folder, process, control)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -90,12 +102,24 @@ def seat(
 
 
 class Baresip:
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
-        self._folder, self._process = folder, process
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes], control: int = 0) -> None:
+        self._folder, self._process, self._control = folder, process, control
 
     @property
     def log(self) -> str:
         return (self._folder / "baresip.log").read_text(errors="replace")
+
+    def tell(self, command: str) -> None:
+        """A command of its menu, such as `hold`; returns when it is being carried out."""
+        text = json.dumps({"command": command}).encode()
+        with socket.create_connection(("127.0.0.1", self._control), 5) as line:
+            line.sendall(b"%d:%b," % (len(text), text))  # a netstring
+            answer = b""
+            while b'"response"' not in answer:
+                news = line.recv(4096)
+                assert news, answer
+                answer += news
+        assert b'"ok":true' in answer, answer
 
     def heard(self) -> NDArray[np.int16]:
         """What it heard in its last call, once that is over."""
