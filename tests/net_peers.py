@@ -121,7 +121,10 @@ class Acquaintances:
     def may_use(self, listen: Listen, host: str) -> bool:
         return self.reserved.get(listen.host, host) == host
 
-    def listen_for(self, transport: str, host: str) -> Listen | None:
+    def may_stay(self, listen: Listen, host: str, names: frozenset[str]) -> bool:
+        return self.may_use(listen, host)
+
+    def listen_for(self, transport: str, host: str, name: str = "") -> Listen | None:
         return None
 
     def seats_at(self, source: Address) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from siaga_pbx.clock import Clock
 from siaga_pbx.settings import Listen
-from siaga_pbx.sip.flow import DEFAULT_PORTS, Address, Flow, Way, host_of
+from siaga_pbx.sip.flow import DEFAULT_PORTS, Address, Flow, Way, host_of, names_of
 
 REMEMBERED_S = 30.0
 """How long a route is remembered: one system call is spared a packet, and a changed route is followed soon."""
@@ -24,11 +24,15 @@ _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 @dataclass(frozen=True, slots=True)
 class Advertised:
-    """What peers in these networks are told instead of what everybody is: a trunk's `advertise` and `listen`."""
+    """What a trunk is told instead of what everybody is: its `advertise` and `listen`.
+
+    `names` are those that its certificate proves (in lower case): who does is told so wherever he is.
+    """
 
     networks: tuple[IPv4Network | IPv6Network, ...]
     host: str | None
     listen: Listen | None = None
+    names: tuple[str, ...] = ()
 
 
 _EVERYBODY = Advertised((), None)
@@ -52,19 +56,19 @@ class Addresses:
     def configure(self, advertise: str | None, trunks: Iterable[Advertised]) -> None:
         self._advertise = advertise
         self._trunks = tuple(trunks)
+        self._named = {name: trunk for trunk in self._trunks for name in trunk.names}
         self._told: dict[str, Advertised] = {}
 
     def contact_for(self, way: Way) -> Address:
         """What the peer at the other end of `way` reaches us at."""
-        peer = host_of(way)
         listen = self._listen_of(way)
-        host = self._told_to(peer).host or self._advertise
+        host = self._told_to(way).host or self._advertise
         if host is None and listen is not None and listen.host not in WILDCARDS:
             host = listen.host
         if host is None and isinstance(way, Flow) and way.local[0] not in WILDCARDS:
             host = way.local[0]
         if host is None:
-            host = self.route_to(peer)
+            host = self.route_to(host_of(way))
         return host, listen.port if listen is not None else DEFAULT_PORTS[way.transport]
 
     def own_hosts(self) -> frozenset[str]:
@@ -95,12 +99,15 @@ class Addresses:
             for own in self.bound:
                 if own.transport == way.transport and own.port == port and own.host in (host, *WILDCARDS):
                     return own
-        trunks = self._told_to(host_of(way)).listen
+        trunks = self._told_to(way).listen
         if trunks is not None and trunks.transport == way.transport:
             return trunks
         return first_listen(self.bound, way.transport, host_of(way))
 
-    def _told_to(self, peer: str) -> Advertised:
+    def _told_to(self, way: Way) -> Advertised:
+        if self._named and (named := next((self._named[name] for name in names_of(way) if name in self._named), None)):
+            return named
+        peer = host_of(way)
         try:
             return self._told[peer]
         except KeyError:

@@ -8,9 +8,10 @@ from typing import Literal, Protocol, TypeAlias, cast
 from siaga_pbx.net.tls import names_of
 from siaga_pbx.net.udp import mark
 from siaga_pbx.net.websocket import WebSocket
+from siaga_pbx.settings import Listen
 from siaga_pbx.sip.errors import RemoteError
 from siaga_pbx.sip.flow import Flow
-from siaga_pbx.sip.framing import PONG, Frame, KeepAlive, StreamFramer
+from siaga_pbx.sip.framing import PING, PONG, Frame, KeepAlive, StreamFramer
 from siaga_pbx.sip.message import Message
 
 MAX_UNSENT = 512 * 1024
@@ -20,8 +21,8 @@ KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_
 """Seconds and probes: a peer that vanished is found 90 s after its last byte, and a NAT in between stays open."""
 UNACKNOWLEDGED_MS = 20_000
 """What the peer does not acknowledge in this time ends the connection, not after the kernel's quarter of an hour."""
-WEB_PING_S = 25.0
-"""Proxies for HTTP close what is silent for a minute, some for half of one."""
+PING_S = 25.0
+"""Firewalls, NATs and proxies for HTTP forget what is silent for a minute, some for half of one."""
 
 
 Stream: TypeAlias = Literal["tcp", "tls", "ws", "wss"]
@@ -54,6 +55,8 @@ class Connection(asyncio.Protocol):
         """What a request for the same place finds it by; the first is known with the flow, if we did not dial."""
         self.flow: Flow | None = None
         self.opened_at = self.last_message = owner.now()
+        self.listen: Listen | None = None
+        """Where it was accepted, as configured; None if we dialled."""
         self.stalled_since: float | None = None
         """Since when the message that is arriving has been."""
         self.unread_since: float | None = None
@@ -63,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._kind = kind
         self._owner = owner
         self._framer = StreamFramer()
+        self._pinged_at = self.opened_at
         self._transport: asyncio.Transport | None = None
 
     # What the event loop calls
@@ -133,7 +137,14 @@ class Connection(asyncio.Protocol):
         return self._write(data)
 
     def keep_open(self) -> None:
-        """Called from time to time. TCP does it by itself."""
+        """Called from time to time: who opened a connection pings (RFC 5626 4.4.1).
+
+        The pong is not waited for, not every peer knows it: TCP tells whether the ping arrived (UNACKNOWLEDGED_MS).
+        """
+        now = self._owner.now()
+        if self._pings and now - self._pinged_at >= PING_S:
+            self._pinged_at = now
+            self._ping()
 
     def close(self) -> None:
         """What is written still goes out."""
@@ -145,6 +156,13 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     # What a WebSocket does differently
+
+    @property
+    def _pings(self) -> bool:
+        return self.dialled
+
+    def _ping(self) -> None:
+        self._write(PING)
 
     def _read(self, data: bytes) -> list[Frame]:
         return self._framer.feed(data)
@@ -169,21 +187,21 @@ class WebConnection(Connection):
     def __init__(self, number: int, kind: Stream, owner: Owner, origins: Sequence[str]) -> None:
         super().__init__(number, kind, owner)
         self._web = WebSocket(origins)
-        self._pinged_at = self.opened_at
 
     def send(self, data: bytes) -> bool:
         packed = self._web.pack(data)
         return bool(packed) and self._write(packed)
 
-    def keep_open(self) -> None:
-        now = self._owner.now()
-        if now - self._pinged_at >= WEB_PING_S:
-            self._pinged_at = now
-            self._write(self._web.ping())
-
     def close(self) -> None:
         self._write(self._web.close())
         super().close()
+
+    @property
+    def _pings(self) -> bool:
+        return True
+
+    def _ping(self) -> None:
+        self._write(self._web.ping())
 
     def _read(self, data: bytes) -> list[Frame]:
         items = self._web.feed(data)

@@ -79,7 +79,10 @@ class _Nobody:
     def may_use(self, _listen: Listen, _host: str) -> bool:
         return True
 
-    def listen_for(self, _transport: str, _host: str) -> None:
+    def may_stay(self, _listen: Listen, _host: str, _names: frozenset[str]) -> bool:
+        return True
+
+    def listen_for(self, _transport: str, _host: str, _name: str = "") -> None:
         return None
 
 

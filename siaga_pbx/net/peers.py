@@ -60,7 +60,10 @@ class Peers:
             listen: Networks(network for trunk in trunks if trunk.listen == listen for network in trunk.addresses)
             for listen in own
         }
-        self._by_certificate = {trunk.listen for trunk in trunks if trunk.certificate_names}
+        self._by_certificate = {
+            listen: frozenset(name for trunk in trunks if trunk.listen == listen for name in trunk.certificate_names)
+            for listen in own
+        }
 
     def is_trunk(self, who: str) -> bool:
         """Whether an address, or a name that a certificate proved, is a trunk's."""
@@ -70,13 +73,19 @@ class Peers:
         """Whether a socket is for that host: one that a trunk has for itself takes nobody else's packets.
 
         `listen` is as configured. That of a trunk which a reload took away is open like any other, for the calls that
-        it still carries; and where a certificate tells who it is, the address does not.
+        it still carries; and where a certificate tells who it is, the address does not: see `may_stay`.
         """
         own = self._own.get(listen)
-        return own is None or host in own or listen in self._by_certificate
+        return own is None or host in own or bool(self._by_certificate[listen])
 
-    def listen_for(self, transport: str, host: str) -> Listen | None:
-        """The socket that the trunk at that address has for itself, if it has one."""
-        return next(
-            (listen for listen, trunk in self._own.items() if listen.transport == transport and host in trunk), None
-        )
+    def may_stay(self, listen: Listen, host: str, names: frozenset[str]) -> bool:
+        """The same for a connection whose handshake is over, by the names that were proven in it."""
+        own = self._own.get(listen)
+        return own is None or host in own or not self._by_certificate[listen].isdisjoint(names)
+
+    def listen_for(self, transport: str, host: str, name: str = "") -> Listen | None:
+        """The socket that the trunk at that address, or of that certificate's name, has for itself, if it has one."""
+        for listen, networks in self._own.items():
+            if listen.transport == transport and (host in networks or name.lower() in self._by_certificate[listen]):
+                return listen
+        return None

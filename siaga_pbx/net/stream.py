@@ -47,7 +47,8 @@ class StreamPeers(Protocol):
 
     def is_trunk(self, who: str) -> bool: ...
     def may_use(self, listen: Listen, host: str) -> bool: ...
-    def listen_for(self, transport: str, host: str) -> Listen | None: ...
+    def may_stay(self, listen: Listen, host: str, names: frozenset[str]) -> bool: ...
+    def listen_for(self, transport: str, host: str, name: str = "") -> Listen | None: ...
 
 
 class User(Protocol):
@@ -162,6 +163,10 @@ class Streams:
     # As the owner of connections
 
     def opened(self, connection: Connection) -> None:
+        flow, listen = connection.flow, connection.listen
+        if flow is None or (listen and not self._peers.may_stay(listen, flow.remote[0], flow.names)):
+            self._cut(connection, "foreign_trunk")
+            return
         self._open[connection.number] = connection
         self._by_key[connection.keys[0]] = connection
         if connection.dialled and (dial := self._dials.pop(connection.keys[0], None)) is not None:
@@ -253,6 +258,7 @@ class Streams:
         number = self._next_number()
         web = kind in ("ws", "wss")
         connection = WebConnection(number, kind, self, self._origins) if web else Connection(number, kind, self)
+        connection.listen = listen
         self._admission.admit(connection.number, host)
         self._run(self._admit(connection, accepted, kind), "admit")
 
@@ -288,7 +294,7 @@ class Streams:
         kind, host, port, name = key
         connection = Connection(self._next_number(), kind, self, key)
         context = self.tls.client if kind == "tls" else None
-        local = self._leaving_by(kind, host)
+        local = self._leaving_by(kind, host, name)
         try:
             async with asyncio.timeout(self._limits.dial_s):
                 await asyncio.get_running_loop().create_connection(
@@ -306,9 +312,9 @@ class Streams:
                 for way in dict.fromkeys(way for way, _ in dial.waiting):
                     self._user.unreachable(way)
 
-    def _leaving_by(self, kind: Stream, host: str) -> Address | None:
+    def _leaving_by(self, kind: Stream, host: str, name: str) -> Address | None:
         """The address that we listen on, so that the peer knows us by it."""
-        own = self._peers.listen_for(kind, host) or first_listen(self._bound, kind, host)
+        own = self._peers.listen_for(kind, host, name) or first_listen(self._bound, kind, host)
         return (own.host, 0) if own is not None and own.host not in WILDCARDS else None
 
     # Small things

@@ -1,9 +1,10 @@
 """The SIP of recent calls as it went over the wire, for whoever must find out what a carrier or a phone said.
 
 In memory only, and bounded: the oldest call goes when there is too much. Only what belongs to an INVITE is kept: no
-REGISTER or OPTIONS of a busy night pushes a call out.
+REGISTER or OPTIONS of a busy night pushes a call out. The keys of SRTP are masked.
 """
 
+import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,6 +20,9 @@ MAX_MESSAGES = 400
 """Of one dialog. A peer that repeats itself for hours does not push out the others; the first ones are what tells."""
 OVERHEAD = 300
 """What a kept message costs beyond its bytes, roughly."""
+
+_KEY = re.compile(rb"inline:[^|;\s]+", re.IGNORECASE)
+"""A key of SRTP in an SDP (RFC 4568): whoever reads it later can open what was recorded on the wire."""
 
 
 class Traced(NamedTuple):
@@ -60,6 +64,8 @@ class Trace:
             dialog = self._strays[call_id] = _Dialog()
         if len(dialog.messages) >= MAX_MESSAGES:
             return
+        if b"a=crypto" in message.data:
+            message = message._replace(data=_KEY.sub(_masked, message.data))
         dialog.messages.append(message)
         size = len(message.data) + OVERHEAD
         dialog.size += size
@@ -99,6 +105,11 @@ class Trace:
         legs.remove(sip_call_id)
         if not legs:
             del self._calls[dialog.call]
+
+
+def _masked(key: re.Match[bytes]) -> bytes:
+    """As long as it was: the Content-Length stays right."""
+    return key[0][:7] + b"*" * (len(key[0]) - 7)
 
 
 def _call_id(data: bytes) -> str:

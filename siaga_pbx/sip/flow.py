@@ -62,6 +62,14 @@ def host_of(way: Way) -> str:
     return way.host if isinstance(way, Target) else way.remote[0]
 
 
+def names_of(way: Way) -> frozenset[str]:
+    """The names, in lower case, that the other end has proven by its certificate, or has to."""
+    if isinstance(way, Flow):
+        return way.names
+    proven = way.flow.names if way.flow is not None else frozenset[str]()
+    return proven | {way.name.lower()} if way.name else proven
+
+
 def toward(way: Way, host: str, port: int) -> Way:
     """The same way to another address, from the same socket."""
     if isinstance(way, Target):

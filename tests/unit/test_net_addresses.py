@@ -52,6 +52,22 @@ def test_what_a_peer_is_told(
     assert told(bound, way, advertise, TRUNK) == expected
 
 
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        (Flow("tls", ("198.51.100.5", 5071), ("10.9.9.9", 40000), 3, frozenset({"sbc.example"})), "203.0.113.88"),
+        (Flow("tls", ("198.51.100.5", 5071), ("10.9.9.9", 40000), 3, frozenset({"other.example"})), "198.51.100.5"),
+        (Flow("tls", ("198.51.100.5", 5071), ("192.0.2.9", 40000), 3, frozenset({"sbc.example"})), "203.0.113.88"),
+        (Target("tls", "10.9.9.9", 5061, name="SBC.example"), "203.0.113.88"),
+        (Target("tls", "10.9.9.9", 5061), "198.51.100.5"),
+    ],
+)
+def test_who_proves_a_trunk_s_name_is_told_what_the_trunk_is_told(way: Way, expected: str) -> None:
+    own = Listen("tls", "198.51.100.5", 5071)
+    roaming = Advertised((), "203.0.113.88", own, ("sbc.example",))
+    assert told((*FIXED, own), way, None, TRUNK, roaming) == (expected, 5071)
+
+
 def test_a_reload_is_obeyed() -> None:
     ours = Addresses(Clock())
     ours.bound = FIXED

@@ -127,6 +127,20 @@ def test_a_trunks_own_socket_is_for_that_trunk_alone() -> None:
     assert not peers.is_trunk(hosts[0])
 
 
+def test_where_a_certificate_tells_who_it_is_the_socket_waits_for_it() -> None:
+    own = Listen("tls", "192.0.2.10", 5071)
+    roaming = Trunk.model_validate({"id": "a", "certificate_names": ["sbc.example"], "listen": own})
+    other = Trunk.model_validate({"id": "b", "certificate_names": ["other.example"]})
+    peers = Peers(Stack(), (GENERAL,), (roaming, other))
+    assert peers.may_use(own, STRANGER[0])
+    shown = ({"sbc.example"}, {"other.example"}, set[str]())
+    assert [peers.may_stay(own, STRANGER[0], frozenset(names)) for names in shown] == [True, False, False]
+    assert [peers.may_stay(GENERAL, STRANGER[0], frozenset(names)) for names in shown] == [True, True, True]
+    assert peers.listen_for("tls", STRANGER[0], "SBC.example") == own
+    assert peers.listen_for("tls", STRANGER[0], "other.example") is None
+    assert peers.listen_for("tls", STRANGER[0]) is None
+
+
 def test_networks() -> None:
     networks = Networks([ip_network("192.0.2.0/28"), ip_network("198.51.100.7"), ip_network("2001:db8::/32")])
     inside = ("192.0.2.0", "192.0.2.15", "198.51.100.7", "2001:db8::1", "2001:db8:ffff::")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from siaga_pbx.net.admission import StreamLimits
-from siaga_pbx.net.connection import MAX_UNSENT
+from siaga_pbx.net.connection import MAX_UNSENT, PING_S
 from siaga_pbx.net.tls import TlsContexts
 from siaga_pbx.sip.events import Send
 from siaga_pbx.sip.flow import Address, Flow, Target
@@ -113,6 +113,35 @@ def test_one_connection_is_dialled_for_many_sends_and_used_again(run: Run) -> No
             back = theirs.core.received[0][1]
             theirs.endpoint.perform([Send(back, request("BYE"))])
             await ours.core.until(lambda: len(ours.core.received) == 22)
+
+    run(work())
+
+
+def test_who_dialled_keeps_the_connection_open(run: Run) -> None:
+    """A ping now and then (RFC 5626 4.4.1), and none on a connection that the peer opened."""
+
+    async def work() -> None:
+        pings: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            pings.put_nowait(await reader.readexactly(4))
+            writer.write(b"\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server, Fixture("tcp://127.0.0.1") as ours:
+            reader, writer = await connect(ours.address())
+            writer.write(request())
+            await reader.readuntil(b"\r\n\r\n")
+            ours.endpoint.perform([Send(Target("tcp", *server.sockets[0].getsockname()), request(branch="z9hG4bKx"))])
+            assert ours.endpoint._streams is not None
+            await until(lambda: len(ours.endpoint._streams._open) == 2)  # type: ignore[union-attr]
+            pass_time(ours, PING_S + 1)
+            assert await pings.get() == b"\r\n\r\n"
+            writer.write(request(branch="z9hG4bKy"))
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"SIP/2.0 200")
+            writer.close()
 
     run(work())
 
