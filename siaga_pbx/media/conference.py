@@ -21,7 +21,7 @@ class Timer(Protocol):
 class Place:
     """One leg in a conference: hears for the conference what the leg's far side says, and has what that is sent."""
 
-    __slots__ = ("_conference", "frame", "law", "name", "part", "playout", "sender", "to")
+    __slots__ = ("_conference", "frame", "heard_at", "law", "name", "part", "playout", "sender", "to")
 
     def __init__(self, conference: "Conference", name: str, sender: Sender) -> None:
         self._conference = conference
@@ -31,6 +31,8 @@ class Place:
         self.to: str | None = None
         self.playout = Playout()
         self.law = sender.law
+        self.heard_at: float | None = None
+        """When audio came from its leg last."""
         self.frame = b""
         """The 20 ms to be sent next."""
 
@@ -41,6 +43,11 @@ class Place:
 
     def leave(self) -> None:
         self._conference.leave(self)
+
+    @property
+    def others_heard_at(self) -> float | None:
+        """When audio came last from somebody else."""
+        return self._conference.heard_at(self)
 
     def frames(self) -> Iterator[bytes]:
         """For the sender: it asks at each tick of the conference, but for those at which it has nowhere to send to."""
@@ -53,6 +60,7 @@ class Place:
         self, epoch: int, _marker: int, law: Codec, _sequence: int, timestamp: int, codes: bytes, now: float
     ) -> None:
         """Audio of the leg."""
+        self.heard_at = now
         self.playout.put(epoch, timestamp, codes, law, now)
 
     def relay_event(
@@ -102,6 +110,11 @@ class Conference:
     def changed(self) -> None:
         """Somebody came, left, or has another part."""
         self._hears = who_hears([(place.name, place.part, place.to) for place in self._places])
+
+    def heard_at(self, but: Place) -> float | None:
+        """When audio came last from anybody but this one."""
+        times = [place.heard_at for place in self._places if place is not but and place.heard_at is not None]
+        return max(times, default=None)
 
     def tick(self, now: float) -> None:
         """20 ms of everybody to everybody."""

@@ -234,8 +234,10 @@ class Leg:
         self.door.watch(now)
         if self._lock.gate is None:
             return
-        other_at = self.peer.receiver.last_at if self.peer is not None else None
-        if (news := self.hearing.look(self.receiver.last_at, other_at, now)) is not None:
+        last_at = self.receiver.last_at
+        if last_at == self.receiver.silenced_at:
+            last_at = now
+        if (news := self.hearing.look(last_at, self._others_heard_at, now)) is not None:
             self._tell(news)
         since = self.heard_at
         if since != self._silent_since:
@@ -262,6 +264,13 @@ class Leg:
             remote_jitter_ms=heard.jitter_ms if heard is not None else None,
             round_trip_ms=heard.round_trip_ms if heard is not None else None,
         )
+
+    @property
+    def _others_heard_at(self) -> float | None:
+        """When whom it is to hear was heard last; None if that is nobody."""
+        if self.place is not None:
+            return self.place.others_heard_at
+        return self.peer.receiver.last_at if self.peer is not None else None
 
     def _expect(self, expected: bool, now: float) -> None:
         """A hold begins, or ends: what does not come meanwhile is no gap."""
@@ -320,8 +329,10 @@ class Leg:
             if self.receiver.take(sequence, timestamp, ssrc, now, False):
                 self._receive_event(second & MARKER, sequence, timestamp, payload, now)
         elif payload and second & 0x7F == COMFORT_NOISE:
-            if self.receiver.take(sequence, timestamp, ssrc, now, True) and self.hearer is not None:
-                self.hearer.relay_noise(self.receiver.epoch, sequence, timestamp, payload, now)
+            if self.receiver.take(sequence, timestamp, ssrc, now, True):
+                self.receiver.silenced_at = now
+                if self.hearer is not None:
+                    self.hearer.relay_noise(self.receiver.epoch, sequence, timestamp, payload, now)
         elif not 192 <= second <= 223 or not self.reporter.read(packet, self.sender.ssrc, now):
             self.malformed += 1
 

@@ -63,6 +63,7 @@ class Receiver:
         "longest_gap",
         "received",
         "reordered",
+        "silenced_at",
         "ssrc",
         "unique",
     )
@@ -80,6 +81,9 @@ class Receiver:
         self.longest_gap = 0.0
         self.expected_from = 0.0
         """Since when packets are expected; infinite while the leg is held. What is before is no gap."""
+        self.silenced_at = -1.0
+        """When the far side last said that it will be silent (comfort noise, RFC 3389): then nothing that does not come
+        is missing."""
         self.late = 0
         self._least = self._deadline = math.inf
         self._base = self._cycles = self._seen = self._lost_before = 0
@@ -100,7 +104,7 @@ class Receiver:
             self._seen = (self._seen << ahead | 1) & _WINDOW
         elif not self._late(SEQUENCES - ahead if ahead else 0, sequence, ssrc, now):
             return False
-        if now - self.last_at > self.longest_gap:
+        if now - self.last_at > self.longest_gap and self.last_at != self.silenced_at:
             self.longest_gap = max(self.longest_gap, now - max(self.last_at, self.expected_from))
         self.last_at = now
         self.unique += 1

@@ -6,7 +6,7 @@ import pytest
 
 from siaga_pbx.media.leg import SILENT_S, Leg
 from siaga_pbx.media.ports import PortPair, PortPool
-from siaga_pbx.media.protocol import Connect, LegEvent, Remote, Side, Silent
+from siaga_pbx.media.protocol import Connect, LegEvent, Remote, Side, Silent, Unheard
 from siaga_pbx.media.sender import Sender
 from tests.media_kit import free_ports
 
@@ -53,4 +53,21 @@ def test_a_re_offer_does_not_start_the_minute_anew(pair: PortPair) -> None:
     leg.connect(Connect("leg", Remote(host="127.0.0.1", port=4002)), 70.0)  # this one moves the far side, and does
     leg.watch(120.0)
     assert len(silences(events)) == 1
+    pair.close()
+
+
+def test_who_announced_silence_is_not_missed(pair: PortPair) -> None:
+    """RFC 3389: comfort noise, then nothing for as long as it likes; a dead one is missed after audio."""
+    events: list[LegEvent] = []
+    leg = watched(pair, events)
+    leg.connect(Connect("leg", Remote(host="127.0.0.1", port=4000)), 10.0)
+    leg.receiver.take(1, 160, 7, 11.0, True)
+    leg.receiver.take(2, 320, 7, 12.0, True)
+    leg.receiver.silenced_at = 12.0
+    for second in range(12, 30):
+        leg.watch(float(second))
+    assert events == []
+    leg.receiver.take(3, 480, 7, 30.0, True)
+    leg.watch(32.0)
+    assert events == [Unheard("leg", 2.0, one_way=False)]
     pair.close()

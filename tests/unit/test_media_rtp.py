@@ -112,6 +112,16 @@ def test_a_hold_is_no_gap() -> None:
     assert receiver.longest_gap == pytest.approx(0.2)
 
 
+def test_silence_that_was_announced_is_no_gap() -> None:
+    receiver = Receiver()
+    take(receiver, 1, 10.0)
+    take(receiver, 2, 10.02)
+    receiver.silenced_at = 10.02  # comfort noise
+    take(receiver, 3, 15.0)
+    take(receiver, 4, 15.3)
+    assert receiver.longest_gap == pytest.approx(0.3)
+
+
 def test_two_packets_in_a_row_from_elsewhere_are_a_new_stream() -> None:
     receiver = Receiver()
     take(receiver, 100)
