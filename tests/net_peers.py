@@ -117,6 +117,7 @@ class Acquaintances:
     own: str = ""
     reserved: dict[str, str] = field(default_factory=dict)
     """Whose a socket is, by our address."""
+    theirs: frozenset[Listen] = frozenset()
 
     def may_use(self, listen: Listen, host: str) -> bool:
         return self.reserved.get(listen.host, host) == host

@@ -2,7 +2,7 @@
 
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -56,6 +56,7 @@ class Addresses:
     def configure(self, advertise: str | None, trunks: Iterable[Advertised]) -> None:
         self._advertise = advertise
         self._trunks = tuple(trunks)
+        self._theirs = frozenset(trunk.listen for trunk in self._trunks if trunk.listen is not None)
         self._named = {name: trunk for trunk in self._trunks for name in trunk.names}
         self._told: dict[str, Advertised] = {}
 
@@ -102,7 +103,7 @@ class Addresses:
         trunks = self._told_to(way).listen
         if trunks is not None and trunks.transport == way.transport:
             return trunks
-        return first_listen(self.bound, way.transport, host_of(way))
+        return first_listen(self.bound, way.transport, host_of(way), self._theirs)
 
     def _told_to(self, way: Way) -> Advertised:
         if self._named and (named := next((self._named[name] for name in names_of(way) if name in self._named), None)):
@@ -125,10 +126,21 @@ class Addresses:
         return _EVERYBODY
 
 
-def first_listen(bound: Iterable[Listen], transport: str, peer: str) -> Listen | None:
-    """The first listening socket of a transport that can reach `peer` by its family."""
+def first_listen(
+    bound: Iterable[Listen], transport: str, peer: str, others: Container[Listen] = frozenset()
+) -> Listen | None:
+    """The first listening socket of a transport that can reach `peer`: on the address that the route to it leaves by.
+
+    If none is there, the first of its family: it may be another address of the same interface. `others` are sockets
+    that trunks have for themselves: nobody else is to be sent to from them while there is another.
+    """
     family = family_of(peer)
-    return next((own for own in bound if own.transport == transport and family_of(own.host) == family), None)
+    alike = [own for own in bound if own.transport == transport and family_of(own.host) == family]
+    alike = [own for own in alike if own not in others] or alike
+    if len(alike) > 1:
+        fit = (route_to(peer), *WILDCARDS)
+        return next((own for own in alike if own.host in fit), alike[0])
+    return alike[0] if alike else None
 
 
 def family_of(host: str) -> socket.AddressFamily:

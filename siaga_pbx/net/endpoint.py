@@ -22,7 +22,7 @@ from structlog.typing import FilteringBoundLogger
 
 from siaga_pbx.clock import Clock
 from siaga_pbx.metrics import Metrics
-from siaga_pbx.net.addresses import family_of, is_numeric
+from siaga_pbx.net.addresses import first_listen, is_numeric
 from siaga_pbx.net.admission import StreamLimits
 from siaga_pbx.net.dns import Server
 from siaga_pbx.net.kinds import Kinds
@@ -72,6 +72,8 @@ class PeerBook(Known, StreamPeers, Protocol):
 
 class _Nobody:
     """Stands for no knowledge at all: nobody is a trunk, and every socket is everybody's."""
+
+    theirs: frozenset[Listen] = frozenset()
 
     def is_trunk(self, _who: str) -> bool:
         return False
@@ -302,12 +304,9 @@ class Endpoint:
             self._later_unreachable(way)
 
     def _udp_for(self, host: str) -> UdpSocket | None:
-        """The socket that a trunk has for itself, else the first of that family: everybody's come first."""
-        own = self._peers.listen_for("udp", host)
-        if own is not None and (udp := self._udp.get(own[1:])) is not None:
-            return udp
-        family = family_of(host)
-        return next((udp for udp in self._udp.values() if udp.family == family), None)
+        """The socket that a trunk has for itself, else the first from which a packet gets there."""
+        own = self._peers.listen_for("udp", host) or first_listen(self.bound, "udp", host, self._peers.theirs)
+        return self._udp.get(own[1:]) if own is not None else None
 
     def _later_unreachable(self, way: Way) -> None:
         # Not at once: a stack that answers it with another packet to the same place would keep the loop for ever.

@@ -55,7 +55,8 @@ class Peers:
         trunks = tuple(trunks)
         self._names = frozenset(name for trunk in trunks for name in trunk.certificate_names)
         self._trunks = Networks(network for trunk in trunks for network in trunk.addresses)
-        own = {trunk.listen for trunk in trunks if trunk.listen is not None} - self._general
+        own = self.theirs = frozenset(trunk.listen for trunk in trunks if trunk.listen is not None) - self._general
+        """The sockets that trunks have for themselves."""
         self._own = {
             listen: Networks(network for trunk in trunks if trunk.listen == listen for network in trunk.addresses)
             for listen in own

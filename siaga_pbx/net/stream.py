@@ -45,6 +45,10 @@ MAX_ALIASES = 8
 class StreamPeers(Protocol):
     """What is asked about a peer (`net.peers.Peers`)."""
 
+    @property
+    def theirs(self) -> frozenset[Listen]:
+        """The sockets that trunks have for themselves."""
+
     def is_trunk(self, who: str) -> bool: ...
     def may_use(self, listen: Listen, host: str) -> bool: ...
     def may_stay(self, listen: Listen, host: str, names: frozenset[str]) -> bool: ...
@@ -314,7 +318,7 @@ class Streams:
 
     def _leaving_by(self, kind: Stream, host: str, name: str) -> Address | None:
         """The address that we listen on, so that the peer knows us by it."""
-        own = self._peers.listen_for(kind, host, name) or first_listen(self._bound, kind, host)
+        own = self._peers.listen_for(kind, host, name) or first_listen(self._bound, kind, host, self._peers.theirs)
         return (own.host, 0) if own is not None and own.host not in WILDCARDS else None
 
     # Small things

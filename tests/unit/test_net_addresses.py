@@ -13,6 +13,8 @@ from siaga_pbx.sip.flow import Flow, Target, Way
 
 TRUNK = Advertised((ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")), "203.0.113.77")
 FIXED = (Listen("udp", "198.51.100.5", 5060), Listen("tcp", "198.51.100.5", 5062), Listen("udp", "198.51.100.6", 5070))
+HERE, THEIRS = Listen("udp", "127.0.0.1", 5066), Listen("udp", "127.0.0.1", 5067)
+ANOTHER = Advertised((ip_network("100.64.0.0/24"),), None, THEIRS)
 ANY = (Listen("udp", "0.0.0.0", 5060), Listen("tcp", "0.0.0.0", 5060), Listen("udp", "::", 5080))
 
 
@@ -35,6 +37,10 @@ def told(bound: tuple[Listen, ...], way: Way, advertise: str | None = None, *tru
         (FIXED, Flow("udp", ("198.51.100.6", 5070), ("10.0.0.9", 5060)), None, ("198.51.100.6", 5070)),
         (FIXED, Target("udp", "10.0.0.9", 5060), None, ("198.51.100.5", 5060)),
         (FIXED, Target("udp", "sbc.example", 5060), None, ("198.51.100.5", 5060)),
+        # of several, the one that the route leaves by; one that is another trunk's own only if there is no other
+        ((Listen("udp", "198.51.100.5", 5060), HERE), Target("udp", "127.0.0.9", 5060), None, ("127.0.0.1", 5066)),
+        ((Listen("udp", "198.51.100.5", 5060), THEIRS), Target("udp", "127.0.0.9", 5060), None, ("198.51.100.5", 5060)),
+        ((THEIRS,), Target("udp", "127.0.0.9", 5060), None, ("127.0.0.1", 5067)),
         # a connection that we dialled: not its own port, but the one listened on
         (FIXED, Flow("tcp", ("198.51.100.5", 49152), ("10.0.0.9", 5060), 3), None, ("198.51.100.5", 5062)),
         # bound to a wildcard: what the connection has, else the route
@@ -49,7 +55,7 @@ def told(bound: tuple[Listen, ...], way: Way, advertise: str | None = None, *tru
 def test_what_a_peer_is_told(
     bound: tuple[Listen, ...], way: Way, advertise: str | None, expected: tuple[str, int]
 ) -> None:
-    assert told(bound, way, advertise, TRUNK) == expected
+    assert told(bound, way, advertise, TRUNK, ANOTHER) == expected
 
 
 @pytest.mark.parametrize(
