@@ -8,8 +8,9 @@ from siaga_pbx.call import commands as does
 from siaga_pbx.call import events as told
 from siaga_pbx.call.emergency import emergency_ids, priority_of
 from siaga_pbx.call.identity import identify
+from siaga_pbx.call.language import language_of
 from siaga_pbx.call.location import locate
-from siaga_pbx.call.routing import route
+from siaga_pbx.call.routing import Routed, route
 from siaga_pbx.config import Config
 from siaga_pbx.legs import Caller, Leg, Role
 from siaga_pbx.records.ids import new_id
@@ -49,7 +50,7 @@ class Callers:
         trunk = peer.id if isinstance(peer, Trunk) else "own"
         routed = route(event.request.uri, self.config.dialplan.routes)
         testing = isinstance(peer, Own) or routed.action == "test-call"
-        caller = self._new_caller(event, trunk, routed.skills, testing)
+        caller = self._new_caller(event, trunk, routed, testing)
         if not routed.matched:
             self._tools.log.step(caller.id, "no_route", {"called": str(event.request.uri)})
             self._tools.alarms.set(
@@ -94,14 +95,15 @@ class Callers:
     def _hang_up(self, caller: Caller, reason: str | None = None) -> None:
         self._tools.perform(self._tools.stack.hang_up(caller.leg.id, self._tools.now(), reason))
 
-    def _new_caller(self, event: sip.IncomingCall, trunk_id: str, skills: frozenset[str], testing: bool) -> Caller:
+    def _new_caller(self, event: sip.IncomingCall, trunk_id: str, routed: Routed, testing: bool) -> Caller:
         trunk = self.config.trunk(trunk_id)
         identity = identify(event.request, trunk, self.config.centre.country)
         call = new_id()
         leg = Leg(event.leg, Role.TEST if testing else Role.CALLER, call, trunk_id, peer=event.flow.remote[0])
+        language = language_of(event.request, routed.language)
         ids, priority = emergency_ids(event.request, call, self.config.sip.domain), priority_of(event.request)
         received_at = self._tools.log.arrived(
-            call, trunk_id, event.request, identity, locate(event.request), priority, ids
+            call, trunk_id, event.request, identity, locate(event.request), priority, ids, language
         )
         caller = Caller(
             id=call,
@@ -110,11 +112,12 @@ class Callers:
             number=identity.number,
             identity_class=identity.class_.value,
             callable=identity.callable,
-            skills=skills,
+            skills=routed.skills,
             priority=priority,
             arrived=self._tools.now(),
             received_at=received_at,
             headers=ids.headers(),
+            language=language,
         )
         self.live[call] = caller
         self._tools.legs.add(leg, event.request.call_id)
@@ -186,7 +189,7 @@ class Callers:
             tools.media.record(caller.id, place)
             columns["recording"] = str(place.relative_to(self.config.records.recordings))
         if not leg.bridged:
-            tools.media.play(leg.id, ("greeting",), ("waiting",))
+            tools.media.play(leg.id, caller.prompts("greeting"), caller.prompts("waiting"))
         tools.log.step(caller.id, "answered", columns=columns, stamp="answered_at")
 
     def _answer_test(self, caller: Caller, ours: Sdp) -> None:
@@ -203,8 +206,18 @@ class Callers:
         caller = self.live.get(command.call)
         if caller is not None:
             caller.connected = None
-            self._tools.media.play(caller.leg.id, (), ("waiting",))
+            self._tools.media.play(caller.leg.id, (), caller.prompts("waiting"))
             self._tools.log.step(caller.id, "requeued", {"cause": command.cause.value})
+
+    def announce(self, command: does.Announce) -> None:
+        """A caller is told its place in the queue, once what it hears now is said. Who hears ringing is not told."""
+        caller = self.live.get(command.call)
+        if caller is not None and caller.leg.answered:
+            place = (
+                ("position-first",) if command.place == 1 else ("position", f"number-{command.place}", "position-end")
+            )
+            waiting = caller.prompts("waiting")
+            self._tools.media.play(caller.leg.id, caller.prompts(*place), waiting, after=True)
 
     # --- they go ------------------------------------------------------------------------------------------------------
 

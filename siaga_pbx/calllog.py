@@ -44,6 +44,7 @@ class CallLog:
         location: Location | None,
         priority: int,
         ids: EmergencyIds,
+        language: str | None,
     ) -> str:
         """The call's row, written when the INVITE is there, so that a crash leaves one. Returns its time."""
         at = self._utc()
@@ -55,6 +56,7 @@ class CallLog:
             "caller_number": identity.number,
             "identity_class": identity.class_.value,
             "callable": identity.callable,
+            "language": language,
             "received_at": at,
             "priority": priority,
             "node": self._node,

@@ -70,7 +70,7 @@ class KeptCaller:
 
     def caller(self, id: str, leg: Leg, offer: Sdp | None) -> Caller:
         """The caller again, without the legs of the other sides."""
-        number = self.row.get("caller_number")
+        number, language = self.row.get("caller_number"), self.row.get("language")
         return Caller(
             id=id,
             leg=leg,
@@ -85,6 +85,7 @@ class KeptCaller:
             queued=self.standing is not None,
             offered=self.row.get("offered_at") is not None,
             headers=self.headers,
+            language=str(language) if language is not None else None,
             connected=self.connected,
             taken_over=True,
         )

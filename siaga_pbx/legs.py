@@ -36,7 +36,8 @@ class Leg:
 
     `trunk` or `seat` says whose it is; `peer` is the address that its SIP comes from, or goes to, over `transport`.
     `doubted`: its SIP says that nobody may be there (no ACK, no refresh); its audio decides. `held_since`: monotonic
-    seconds. `lacks`: what it came to nothing for, if offer and answer did not fit.
+    seconds. `lacks`: what it came to nothing for, if offer and answer did not fit. `srtp`: whether that is required;
+    None: not even offered.
     """
 
     id: LegId
@@ -55,10 +56,7 @@ class Leg:
     held_since: float | None = None
     transport: str | None = None
     lacks: str = "no_common_codec"
-
-    @property
-    def needs_srtp(self) -> bool:
-        return self.local is not None and self.local.security is not None and self.local.security.required
+    srtp: bool | None = None
 
     def offer(self) -> Sdp:
         """Our offer, to be sent; `agree` takes the answer."""
@@ -141,6 +139,8 @@ class Caller:
     offered: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     """What goes along to whoever takes the call."""
+    language: str | None = None
+    """What prompts are in; None: the centre's own."""
     connected: str | None = None
     """The seat, or "overflow", that it was bridged to last."""
     status: int | None = None
@@ -149,6 +149,10 @@ class Caller:
     """It called an earlier daemon."""
     interrupted: bool = False
     """It ends for want of audio."""
+
+    def prompts(self, *names: str) -> tuple[str, ...]:
+        """These prompts in the caller's language; who has none in it plays its own."""
+        return names if self.language is None else tuple(f"{self.language}/{name}" for name in names)
 
 
 def _no_matter(_call: str, _sip_call_id: str) -> None:
@@ -210,6 +214,7 @@ class LegBook:
             return False
         self._sessions += 1
         leg.local = LocalAudio(place.address, place.port, self._sessions, 1, security)
+        leg.srtp = None if security is None else security.required
         return True
 
     def unprotected(self, leg: Leg, why: str) -> None:
@@ -217,6 +222,10 @@ class LegBook:
         leg.lacks = "no_srtp"
         if self._keys is not None and leg.seat is not None:
             self._keys.missing(leg.seat, why)
+
+    def insists_on_srtp(self, leg: Leg) -> bool:
+        """A seat's phone has refused our offer: whether it may take nothing but SRTP, which is offered next."""
+        return self._keys is not None and leg.seat is not None and leg.srtp is False and self._keys.insists(leg.seat)
 
     def connect(self, leg: Leg) -> None:
         """Tell the worker the far side that was agreed, and whose packets to take for its own."""

@@ -250,6 +250,7 @@ class QueueSettings(Section):
     overflow: Annotated[SipTarget | None, BeforeValidator(_none_if_empty)] = Field(
         None, description="a sip: or tel: URI of another centre or a duty mobile"
     )
+    announce_every_s: Annotated[float, Field(ge=0, le=3600)] = Field(30.0, description="seconds, 0 to 3600; 0: never")
     answer: Literal["at-once", "by-seat"] = Field("at-once", description='"at-once" or "by-seat"')
 
 
@@ -328,6 +329,9 @@ class Route(Section):
     )
     action: Literal["queue", "test-call"] = Field(description='"queue" or "test-call"')
     skills: frozenset[str] = Field(frozenset(), description="a list of skills")
+    language: Annotated[str | None, Field(pattern="^[a-z]{2,3}$")] = Field(
+        None, description="a language, such as jv: the folder of its prompts"
+    )
 
 
 class Category(Section):

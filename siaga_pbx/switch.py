@@ -51,6 +51,7 @@ class Switch:
             does.Resume: self.takers.resume_talk,
             does.DropCaller: self.callers.drop,
             does.Requeued: self.callers.requeued,
+            does.Announce: self.callers.announce,
             does.CallOver: self.callers.over,
             does.SeatChanged: self._seat_changed,
             does.Alarm: self._alarm,

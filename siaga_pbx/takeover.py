@@ -187,7 +187,7 @@ class TakeOver:
         if state is None or not caller.leg.answered or caller.leg.role is not Role.CALLER:
             return
         if not self._switch.takers.rejoin(caller, state.feed) and not isinstance(state.feed, Play):
-            self._tools.media.play(caller.leg.id, (), ("waiting",))
+            self._tools.media.play(caller.leg.id, (), caller.prompts("waiting"))
 
     def _note(self) -> None:
         down_s = round(self._down_s, 1)

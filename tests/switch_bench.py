@@ -167,7 +167,7 @@ class PaperMedia(MediaClient):
         self.remotes[leg] = remote
         self.book.obey(media.Connect(leg, remote))
 
-    def play(self, leg: str, once: tuple[str, ...], then_loop: tuple[str, ...] = ()) -> None:
+    def play(self, leg: str, once: tuple[str, ...], then_loop: tuple[str, ...] = (), *, after: bool = False) -> None:
         self.asked.append(("play", leg, *once, *then_loop))
         self.book.obey(media.Play(leg, once, then_loop))
 

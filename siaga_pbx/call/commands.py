@@ -177,6 +177,14 @@ class Requeued:
 
 
 @dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell a waiting caller its place: 1 is served next."""
+
+    call: CallId
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
 class CallOver:
     """The caller's leg is over: exactly once for every CallArrived. The queue knows the call no more.
 
@@ -242,6 +250,7 @@ Command: TypeAlias = (
     | Hold
     | Resume
     | Requeued
+    | Announce
     | CallOver
     | SeatChanged
     | SeatMissed

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from siaga_pbx.call import call as call_machine
 from siaga_pbx.call import seats as seat_machine
+from siaga_pbx.call.announcements import Announcements
 from siaga_pbx.call.audit import Fault, Finding, find
 from siaga_pbx.call.call import Call, Offering, Over, Overflow, Reach, Waiting
 from siaga_pbx.call.commands import (
@@ -63,6 +64,7 @@ class Queue:
         self._seats = {seat.id: Seat(seat.id, seat.skills) for seat in configured}
         self._call_deadlines: dict[CallId, float] = {}
         self._seat_deadlines: dict[SeatId, float] = {}
+        self._announcements = Announcements()
         self._arrivals = 0
         self._alarms: set[AlarmName] = set()
         self._suspicions: frozenset[Finding] = frozenset()
@@ -81,7 +83,9 @@ class Queue:
         return self._advance([], now)
 
     def next_deadline(self) -> float | None:
-        return min(chain(self._call_deadlines.values(), self._seat_deadlines.values()), default=None)
+        announced = self._announcements.next_deadline()
+        own = () if announced is None else (announced,)
+        return min(chain(self._call_deadlines.values(), self._seat_deadlines.values(), own), default=None)
 
     def configure(self, settings: QueueSettings, configured: Iterable[SeatSettings], now: float) -> Commands:
         """Takes new settings. Calls and seats keep their state; a seat that is no more leaves when its leg is over."""
@@ -218,6 +222,7 @@ class Queue:
         self._assign(now, out)
         for call_id in [id for id, at in self._call_deadlines.items() if at <= now]:
             self._perform(call_machine.overflow(self._calls[call_id], now, self._settings), now, out)
+        out += self._announcements.due(self._order, self._settings.announce_every_s, now)
         missing = not any(seat.registered for seat in self._seats.values())
         self._alarm(AlarmName.NO_SEAT_REGISTERED, missing, f"of {len(self._seats)} seats none is registered", out)
         return out
@@ -317,7 +322,12 @@ class Queue:
             self._unanswered.discard(call.id)
         self._watch(call)
 
+    def _order(self) -> list[CallId]:
+        """The waiting callers, as they are served."""
+        return [call.id for call in sorted((self._calls[id] for id in self._unanswered), key=lambda call: call.place)]
+
     def _watch(self, call: Call) -> None:
+        self._announcements.watch(call, self._settings.announce_every_s)
         deadline = call_machine.deadline(call, self._settings)
         if deadline is None:
             self._call_deadlines.pop(call.id, None)

@@ -29,6 +29,9 @@ class RouteSettings(Protocol):
     @property
     def skills(self) -> frozenset[str]: ...
 
+    @property
+    def language(self) -> str | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Routed:
@@ -37,6 +40,7 @@ class Routed:
     action: Action
     skills: frozenset[str]
     matched: bool
+    language: str | None = None
 
 
 def route(uri: Uri, routes: Iterable[RouteSettings]) -> Routed:
@@ -44,7 +48,7 @@ def route(uri: Uri, routes: Iterable[RouteSettings]) -> Routed:
     dialled = dialled_key(uri)
     for each in routes:
         if any(_matches(dialled, pattern) for pattern in each.match):
-            return Routed(Action(each.action), each.skills, True)
+            return Routed(Action(each.action), each.skills, True, each.language)
     return Routed(Action.QUEUE, frozenset(), False)
 
 

@@ -31,6 +31,10 @@ class QueueSettings(Protocol):
     @property
     def overflow(self) -> str | None: ...
 
+    @property
+    def announce_every_s(self) -> float:
+        """How often a waiting caller is told its place; 0: never."""
+
 
 class SeatSettings(Protocol):
     @property

@@ -15,7 +15,7 @@ from siaga_pbx.media.leg import Leg
 from siaga_pbx.media.pacer import Pacer, Rota
 from siaga_pbx.media.pieces import Cancellable
 from siaga_pbx.media.ports import NoPort, PortPair, PortPool
-from siaga_pbx.media.prompts import PromptStore
+from siaga_pbx.media.prompts import Playing, PromptStore
 from siaga_pbx.media.protocol import (
     Bind,
     BindFailed,
@@ -208,10 +208,13 @@ class Calls:
                 self.tell(
                     PromptMissing(leg.name, name, self._prompts.faults.get(f"{name}.wav", "there is no such file"))
                 )
+        playing = leg.sender.frames
+        law = playing.law if command.after and isinstance(playing, Playing) else leg.sender.law
+        plan = self._prompts.plan(command.once, command.loop, law, partial(self._played, command))
+        if command.after and isinstance(playing, Playing) and playing.then(plan):
+            return
         leg.part()
-        law = leg.sender.law
-        frames = self._prompts.frames(command.once, command.loop, law, partial(self._played, command))
-        leg.sender.play(frames, law)
+        leg.sender.play(Playing(plan, law), law)
 
     def _played(self, command: Play) -> None:
         if command.once:

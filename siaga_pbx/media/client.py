@@ -224,9 +224,10 @@ class MediaClient:
         """The leg's far side; again after a re-INVITE."""
         self._tell(leg, Connect(leg, remote))
 
-    def play(self, leg: str, once: tuple[str, ...], then_loop: tuple[str, ...] = ()) -> None:
-        """Prompts by name; ends a bridge or an echo. `Played` after `once`, unless cut."""
-        self._tell(leg, Play(leg, once, then_loop, monotonic()))
+    def play(self, leg: str, once: tuple[str, ...], then_loop: tuple[str, ...] = (), *, after: bool = False) -> None:
+        """Prompts by name; ends a bridge or an echo. `Played` after `once`, unless cut. `after`: when the prompt that
+        is being played is through."""
+        self._tell(leg, Play(leg, once, then_loop, monotonic(), after))
 
     def bridge(self, leg_a: str, leg_b: str) -> None:
         """Each hears the other. Both must be legs of one call: others may be on two workers, and nothing happens."""

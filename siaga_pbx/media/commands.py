@@ -139,6 +139,8 @@ class Play:
     loop: Annotated[tuple[str, ...], Field(max_length=MAX_ONCE)] = ()
     at: float = 0.0
     """When the daemon said so: tells it from an earlier one like it that is through."""
+    after: bool = False
+    """Begin when the prompt that it is sent now is through: all of its `once`, one of its `loop`."""
     type: Literal["play"] = "play"
 
 

@@ -1,10 +1,12 @@
 """Prompts: WAV files, 8 kHz mono 16-bit, as 20 ms frames in both laws, ready to send."""
 
+import re
 import wave
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.resources import as_file, files
-from itertools import chain
+from itertools import chain, cycle
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +16,9 @@ from siaga_pbx.media.g711 import FRAME, RATE, Samples, encode
 from siaga_pbx.media.protocol import Codec
 
 Frames: TypeAlias = tuple[bytes, ...]
+OWN = "id"
+"""The language of the prompts that have none in their names, and stand in for those that another does not have."""
+_NUMBER = re.compile(r"number-([0-9]{1,3})")
 
 MAX_SECONDS = 600
 """A prompt is read whole and kept in both laws, 20 kB a second; more than ten minutes is a mistake."""
@@ -25,9 +30,51 @@ class NotAPrompt(Exception):
     """A file that cannot be played; the message says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is played: once, then (after `on_played`) again and again. All in one law."""
+
+    first: Sequence[Iterable[bytes]]
+    again: Sequence[Frames]
+    on_played: Callable[[], None]
+
+
+class Playing(Iterator[bytes]):
+    """The frames of a plan, and of one that follows it."""
+
+    def __init__(self, plan: Plan, law: Codec) -> None:
+        self.law = law
+        self._plan = plan
+        self._over = False
+        self._frames = self._run()
+
+    def __next__(self) -> bytes:
+        return next(self._frames)
+
+    def then(self, plan: Plan) -> bool:
+        """Play this (in the same law) when all of `first` or one of `again` is through; False if nothing is played any
+        more."""
+        self._plan = plan
+        return not self._over
+
+    def _run(self) -> Iterator[bytes]:
+        plan = None
+        while plan is not self._plan:
+            plan = self._plan
+            yield from chain.from_iterable(plan.first)
+            plan.on_played()
+            for prompt in cycle(plan.again):
+                if plan is not self._plan:
+                    break
+                yield from prompt
+        self._over = True
+
+
 class PromptStore:
     """All prompts, by name (the file's without `.wav`). Those of `folder` come before the shipped ones.
 
+    Those of another language are in a folder named after it, and asked for as `jv/greeting`; what it does not have is
+    played in `OWN`. A number is joined from parts: `number-23` is `number-20` and `number-3`, if there is no such file.
     A name that is an absolute path is a file made for the moment: it is read while it is played, and not kept.
     """
 
@@ -35,21 +82,42 @@ class PromptStore:
         self.faults: dict[str, str] = {}
         """Files that are no prompts, with the reason."""
         self._prompts: dict[str, dict[Codec, Frames]] = {}
-        with as_file(files("siaga_pbx") / "prompts" / "id") as shipped:
-            self._load(shipped)
+        with as_file(files("siaga_pbx") / "prompts") as shipped:
+            self._load_languages(shipped)
         if folder is not None:
             self._load(folder)
+            self._load_languages(folder)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._prompts or (name.startswith("/") and self._is_readable(Path(name)))
+        return self._is_readable(Path(name)) if name.startswith("/") else bool(self._parts(name))
 
     def frames(
         self, once: Sequence[str], loop: Sequence[str], law: Codec, on_played: Callable[[], None]
     ) -> Iterator[bytes]:
         """The frames of `once`, then (after `on_played`) those of `loop` for ever. Unknown names are left out."""
-        first = [self._prompts[name][law] if name in self._prompts else _streamed(name, law) for name in once]
-        again = [self._prompts[name][law] for name in loop if name in self._prompts]
-        return _run(first, again, on_played)
+        return Playing(self.plan(once, loop, law, on_played), law)
+
+    def plan(self, once: Sequence[str], loop: Sequence[str], law: Codec, on_played: Callable[[], None]) -> Plan:
+        """The same, to be played by and by."""
+        first = chain.from_iterable(
+            (_streamed(name, law),) if name.startswith("/") else self._of(name, law) for name in once
+        )
+        return Plan(tuple(first), [frames for name in loop for frames in self._of(name, law)], on_played)
+
+    def _of(self, name: str, law: Codec) -> list[Frames]:
+        return [self._prompts[part][law] for part in self._parts(name)]
+
+    def _parts(self, name: str) -> list[str]:
+        """The prompts that a name means; none if there are none."""
+        language, _, bare = name.rpartition("/")
+        for prefix in (f"{language}/", "") if language else ("",):
+            if prefix + bare in self._prompts:
+                return [prefix + bare]
+            if (number := _NUMBER.fullmatch(bare)) is not None:
+                parts = [f"{prefix}number-{part}" for part in _decimals(int(number[1]))]
+                if all(part in self._prompts for part in parts):
+                    return parts
+        return []
 
     def _is_readable(self, path: Path) -> bool:
         try:
@@ -60,19 +128,23 @@ class PromptStore:
             return False
         return True
 
-    def _load(self, folder: Path) -> None:
+    def _load_languages(self, folder: Path) -> None:
+        for language in sorted(path for path in folder.glob("*") if path.is_dir()):
+            self._load(language, "" if language.name == OWN else f"{language.name}/")
+
+    def _load(self, folder: Path, prefix: str = "") -> None:
         for path in sorted(folder.glob("*.wav")):
             try:
-                self._prompts[path.stem] = read_prompt(path)
+                self._prompts[prefix + path.stem] = read_prompt(path)
             except (NotAPrompt, OSError) as error:
-                self.faults[path.name] = str(error)
+                self.faults[prefix + path.name] = str(error)
 
 
-def _run(first: Sequence[Iterable[bytes]], again: list[Frames], on_played: Callable[[], None]) -> Iterator[bytes]:
-    yield from chain.from_iterable(first)
-    on_played()
-    while again:
-        yield from chain.from_iterable(again)
+def _decimals(number: int) -> list[int]:
+    """How a number is said: hundreds, then tens and ones, together up to twenty."""
+    hundreds, rest = number // 100 * 100, number % 100
+    small = [rest] if rest <= 20 else [rest // 10 * 10, rest % 10]
+    return [part for part in (hundreds, *small) if part]
 
 
 def read_prompt(path: Path) -> dict[Codec, Frames]:

@@ -106,6 +106,11 @@ class Sender:
         """The law it is sent in."""
         return self._law
 
+    @property
+    def frames(self) -> Iterator[bytes]:
+        """What it is sent by the timer, given to `play`."""
+        return self._frames
+
     def send_by(self, sendto: Callable[[bytes, Address], int]) -> None:
         """What carries the packets from now on."""
         self._sendto = sendto

@@ -39,6 +39,7 @@ class Settings:
     widen_s: float = 300.0
     overflow_s: float = 600.0
     overflow: str | None = None
+    announce_every_s: float = 0.0
 
 
 @dataclass(frozen=True)

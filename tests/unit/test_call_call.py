@@ -65,6 +65,7 @@ class Settings:
     widen_s: float = 30.0
     overflow_s: float = 60.0
     overflow: str | None = "sip:112@192.0.2.9"
+    announce_every_s: float = 0.0
 
 
 SETTINGS = Settings()

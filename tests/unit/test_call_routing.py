@@ -16,6 +16,7 @@ class Route:
     match: tuple[str, ...]
     action: str = "queue"
     skills: frozenset[str] = frozenset()
+    language: str | None = None
 
 
 EMERGENCY = Route(("112", "+62112", "urn:service:sos", "urn:service:sos.*"), skills=frozenset({"id"}))

@@ -52,6 +52,7 @@ class Settings:
     widen_s: float = 30.0
     overflow_s: float = 60.0
     overflow: str | None = None
+    announce_every_s: float = 0.0
 
 
 SETTINGS = Settings()
