@@ -4,6 +4,7 @@ A dispatch is known by its id; `sequence` tells a new version from a repetition.
 dispatch's present state, so a centre that missed an answer learns it from the next one.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
@@ -103,10 +104,11 @@ class Saved(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """An answer, and whether people gave it or this machine did."""
+    """An answer, whether people gave it or this machine did, and by which version of the book."""
 
     ack: Ack
     by_people: bool
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +120,18 @@ class Signature:
 
 
 class Book:
-    """Feed it what comes in; send what is `unsent`, in order, and `confirm` each once the broker has it."""
+    """Feed it what comes in; send what is `unsent`, in order, and `confirm` each once the broker has it.
+
+    `version` rises with each change. Set `written` to the one that the file holds, and no answer goes out before that.
+    """
 
     def __init__(self, saved: Saved | None = None) -> None:
         saved = saved or Saved()
         self._entries = {entry.message.dispatch_id: entry for entry in saved.entries}
         self._turned = {one.dispatch_id: one for one in saved.turned}
-        self._unsent = deque((_Said(ack, by_people=True) for ack in saved.unsent), maxlen=UNSENT)
+        self._unsent = deque((_Said(ack, by_people=True, version=0) for ack in saved.unsent), maxlen=UNSENT)
+        self.version = 0
+        self.written = math.inf
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -133,8 +140,13 @@ class Book:
 
     @property
     def unsent(self) -> Ack | None:
-        """The next answer to send."""
-        return self._unsent[0].ack if self._unsent else None
+        """The next answer to send; None when there is none, or the file does not hold it yet."""
+        return self._unsent[0].ack if self._unsent and self._unsent[0].version <= self.written else None
+
+    @property
+    def pending(self) -> int:
+        """Answers that the broker does not have yet."""
+        return len(self._unsent)
 
     def get(self, dispatch_id: str) -> Entry | None:
         return self._entries.get(dispatch_id)
@@ -184,12 +196,11 @@ class Book:
         return entry
 
     def not_kept(self) -> None:
-        """The file does not hold what is known here. Of what is not sent yet, this machine's own answers are not said,
-        and what people have said goes out as such. `restate` when the file holds it.
+        """The file cannot be written. Of what is not sent yet, this machine's own answers are not said, and what people
+        have said goes out as not kept. `restate` when the file can be written again.
         """
-        said = (one for one in self._unsent if one.by_people)
-        marked = [_Said(one.ack.model_copy(update={"kept": False}), by_people=True) for one in said]
-        self._unsent = deque(marked, maxlen=UNSENT)
+        said = (one.ack.model_copy(update={"kept": False}) for one in self._unsent if one.by_people)
+        self._unsent = deque((_Said(ack, by_people=True, version=0) for ack in said), maxlen=UNSENT)
 
     def restate(self, signature: Signature, dispatch_id: str | None = None) -> None:
         """Answers one dispatch, or all that are not history yet, once more: for who may have missed it."""
@@ -202,7 +213,7 @@ class Book:
 
     def confirm(self, ack: Ack) -> None:
         """The broker has this answer."""
-        if self.unsent == ack:
+        if self._unsent and self._unsent[0].ack == ack:
             self._unsent.popleft()
 
     def _answer(self, entry: Entry, signature: Signature) -> None:
@@ -217,9 +228,10 @@ class Book:
             reason=how.reason if how.state is State.REJECTED else None,
             sequence=how.sequence,
         )
-        self._unsent.append(_Said(ack, by_people))
+        self._unsent.append(_Said(ack, by_people, self.version))
 
     def _keep(self, entry: Entry, at: str) -> None:
+        self.version += 1
         self._entries[entry.message.dispatch_id] = entry
         self._turned.pop(entry.message.dispatch_id, None)
         if len(self._entries) <= KEPT:

@@ -292,6 +292,7 @@ class Bus:
                 log.exception("message not handled", topic=message.topic.value)
             if message.qos > 0:
                 client._client.ack(message.mid, message.qos)
+            await asyncio.sleep(0)  # however many wait: what the broker says to our own messages is read as well
 
     def _break(self, reason: str) -> None:
         self._broken = reason

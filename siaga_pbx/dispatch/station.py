@@ -53,8 +53,8 @@ class Listener:
 class Station:
     """One agency's end. `by` signs its answers. The state file is 0600: it holds what callers said.
 
-    `fault`: why the file does not hold what is known here. Until it does, people are shown what comes, and what they
-    say is told, as not kept; but this machine says nothing of its own, so the centre goes on sending.
+    What comes is shown at once, and answered once the file holds it. `fault`: why the file cannot be written. Until it
+    can be, what people say is told as not kept, and this machine says nothing of its own: the centre goes on sending.
     """
 
     def __init__(
@@ -74,6 +74,8 @@ class Station:
         self.fault = ""
         self._sender: asyncio.Task[None] | None = None
         self._saver: asyncio.Task[None] | None = None
+        self._changed, self._tried = asyncio.Event(), asyncio.Condition()
+        self._closing = False
         self._lock: BinaryIO | None = None
         self.book = Book()
 
@@ -96,23 +98,24 @@ class Station:
         except OSError:
             raise OSError(f"{self._file}: another siaga-pbx agency {self.agency} runs with it") from None
         self.book = Book(_read(self._file))
+        self.book.written = self.book.version
 
     def start(self) -> None:
         """Keeps a connection. Opens the state file if that was not done; raises OSError as `open` does."""
         if self._lock is None:
             self.open()
+        self._saver = asyncio.create_task(self._save(), name="book")
         self._bus.start()
         self._sender = asyncio.create_task(self._send(), name="answers")
 
     async def close(self) -> None:
         """Says that nobody is here any more. What is not sent is sent at the next start."""
         await self._bus.close()
-        for task in (self._sender, self._saver):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait({task})
-        if self.fault:
-            self._save()
+        if self._sender is not None and self._saver is not None:
+            self._sender.cancel()
+            self._closing = True
+            self._changed.set()
+            await asyncio.wait({self._sender, self._saver})
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -120,13 +123,14 @@ class Station:
     def enter(self, dispatch_id: str, state: Answer, reason: str | None = None) -> Entry:
         """The people here say how far they are. Raises NotPossible."""
         entry = self.book.enter(dispatch_id, state, self._signature(), reason)
-        self._save()
+        self._changed.set()
         return entry
 
     def restate(self, dispatch_id: str) -> None:
         """Tells the centre once more how far this one is, if it is kept."""
-        if self._save():
+        if not self.fault:
             self.book.restate(self._signature(), dispatch_id)
+            self._wake.set()
 
     # --- the bus ------------------------------------------------------------------------------------------------------
 
@@ -165,13 +169,17 @@ class Station:
         if (message.agency, message.centre) != (self.agency, self.centre):
             self._refuse(f"for agency {message.agency} of centre {message.centre}")
             return
+        before = self.book.version
         news, entry = self.book.receive(message, self._signature())
-        if news in (News.REPETITION, News.REMINDER) and not self.fault:
-            self._wake.set()  # only an answer more to give, and each start gives them all again
-        else:
-            self._save()
         for listener in self.listeners:
             listener.hear(news, entry)
+        if self.book.version == before and not self.fault:
+            self._wake.set()  # only an answer more to give, and each start gives them all again
+            return
+        version = self.book.version
+        self._changed.set()
+        async with self._tried:
+            await self._tried.wait_for(lambda: self.fault or self.book.written >= version)
 
     def _refuse(self, reason: str) -> None:
         log.warning("message refused", reason=reason)
@@ -201,26 +209,29 @@ class Station:
     def _signature(self) -> Signature:
         return Signature(self._by, self._utc())
 
-    def _save(self) -> bool:
-        """Whether all is in the file. If not that is told: a full disk must not keep a dispatch from the people."""
-        self._wake.set()
-        try:
-            write_private(self._file, self.book.saved().model_dump_json())
-        except OSError as error:
-            self.book.not_kept()
-            self._found(f"{self._file} cannot be written: {error.strerror}")
-            if self._saver is None or self._saver.done():
-                self._saver = asyncio.create_task(self._save_again(), name="book")
-            return False
-        if self.fault:
-            self.book.restate(self._signature())
-            self._found("")
-        return True
+    async def _save(self) -> None:
+        """Writes the file, again and again; what changes meanwhile goes together into the next one.
 
-    async def _save_again(self) -> None:
-        while self.fault:
-            await asyncio.sleep(_SAVE_AGAIN_S)
-            self._save()
+        What fails is told and no more: a full disk must not keep a dispatch from the people.
+        """
+        while not self._closing:
+            await self._changed.wait()
+            self._changed.clear()
+            version, text = self.book.version, self.book.saved().model_dump_json()
+            try:
+                await asyncio.to_thread(write_private, self._file, text)
+            except OSError as error:
+                self.book.not_kept()
+                self._found(f"{self._file} cannot be written: {error.strerror}")
+                asyncio.get_running_loop().call_later(_SAVE_AGAIN_S, self._changed.set)
+            else:
+                self.book.written = version
+                if self.fault:
+                    self.book.restate(self._signature())
+                    self._found("")
+            self._wake.set()
+            async with self._tried:
+                self._tried.notify_all()
 
     def _found(self, fault: str) -> None:
         if fault != self.fault:

@@ -427,7 +427,7 @@ def test_what_is_closed_is_not_kept_in_memory(tmp_path: Path) -> None:
             station.enter(id, State.CLEARED)
             await until(lambda: not list(centre.dispatcher._outbox))
             station.restate(id)
-            await until(lambda: station.book.unsent is None)
+            await until(lambda: station.book.pending == 0)
             await station._bus.publish(Outgoing(f"{PREFIX}/ack/damkar", b"after it"))
             await until(lambda: centre.dispatcher.quarantined)
             assert not list(centre.dispatcher._outbox)

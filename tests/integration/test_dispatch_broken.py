@@ -85,7 +85,7 @@ def test_an_answer_that_the_broker_forgot_is_given_again(tmp_path: Path) -> None
             (id,) = (await centre.dispatcher.dispatch(Order(centre.call(), "fire"))).dispatch_ids
             await until(lambda: centre.dispatcher.pending == 0 and centre.told.states)
         station.enter(id, State.ACCEPTED)
-        await until(lambda: station.book.unsent is None)
+        await until(lambda: station.book.pending == 0)
         await broker.stop()
         await broker.start()
         await until(lambda: station.connected)
@@ -108,7 +108,7 @@ def test_answers_given_while_the_centre_is_down_wait_at_the_broker(tmp_path: Pat
                 (id,) = (await centre.dispatcher.dispatch(Order(centre.call(), "fire"))).dispatch_ids
                 await until(lambda: station.book.get(id))
             station.enter(id, State.EN_ROUTE)
-            await until(lambda: station.book.unsent is None)
+            await until(lambda: station.book.pending == 0)
         centre = await stack.enter_async_context(centre_at(config))
         await until(lambda: ("damkar", "en_route") in centre.told.states)
         assert centre.dispatch(id)["accepted_at"] is not None
@@ -323,12 +323,12 @@ def test_an_answer_that_is_not_on_the_disk_yet_is_not_acknowledged_to_the_broker
         assert process.stdout is not None
         lines = process.stdout
         id = (await anext(line async for line in lines if line.startswith(b"received"))).decode().split()[1]
-        await until(lambda: station.book.unsent is None)
+        await until(lambda: station.book.pending == 0)
         with closing(sqlite3.connect(tmp_path / "siaga.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             station.enter(id, State.ACCEPTED)
             await anext(line async for line in lines if line.startswith(b"accepted"))
-            await until(lambda: station.book.unsent is None)
+            await until(lambda: station.book.pending == 0)
             process.kill()
             await process.communicate()
         centre = await stack.enter_async_context(centre_at(config))

@@ -267,7 +267,8 @@ def test_the_program_answers_by_itself_from_received_to_cleared(tmp_path: Path) 
             assert await process.wait() == 0
         await until(lambda: centre.dispatcher.agencies["damkar"] is False)
         assert centre.dispatch(id)["state"] == "cleared"
-        assert "Regu 7" in state.read_text()
+        (cleared,) = centre.reader.events(subject_id=id, kind="cleared")
+        assert "'by': 'Regu 7'" in str(cleared["data"])
         assert stat.S_IMODE(state.stat().st_mode) == 0o600
 
     run(scenario)

@@ -116,6 +116,20 @@ def test_only_what_is_sent_is_confirmed() -> None:
     assert book.unsent == first
 
 
+def test_nothing_is_answered_before_the_file_holds_it() -> None:
+    book = Book()
+    book.written = book.version
+    book.receive(FIRST, NOW)
+    book.enter(ID, State.ACCEPTED, NOW)
+    assert book.unsent is None
+    book.written = 1
+    assert answers(book) == [("received", 1)]
+    book.written = book.version
+    assert answers(book) == [("accepted", 1)]
+    book.receive(FIRST, NOW)
+    assert answers(book) == [("accepted", 1)], "it is in the file already"
+
+
 def test_what_the_file_does_not_hold_is_not_called_kept() -> None:
     book = Book()
     book.receive(FIRST, NOW)

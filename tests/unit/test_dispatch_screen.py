@@ -173,18 +173,17 @@ def test_telling_again_and_leaving(tmp_path: Path) -> None:
 
 def test_what_is_not_kept_stays_on_the_screen_until_it_is(tmp_path: Path) -> None:
     def scenario(seen: Seen) -> None:
-        entry = seen.arrives()
-        (tmp_path / "book.json").mkdir()
+        seen.arrives()
         sounds = seen.sounds
-        seen.station.listeners.append(seen.screen)
-        seen.press("a")
-        assert seen.state(entry) is State.ACCEPTED
+        seen.station.fault = "book.json cannot be written: No space left on device"
+        seen.screen.kept(seen.station.fault)
         assert seen.sounds > sounds
         seen.press("\x1br")
         assert "NOT KEPT" in seen.text()
+        assert "No space left on device" in seen.text()
         assert "not told: not kept" in seen.text()
-        (tmp_path / "book.json").rmdir()
-        seen.press("e")
+        seen.station.fault = ""
+        seen.screen.kept("")
         assert "NOT KEPT" not in seen.text()
 
     on_screen(tmp_path, scenario)
