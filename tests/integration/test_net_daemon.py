@@ -2,13 +2,14 @@
 a trunk known by its certificate (openssl as the carrier), and a carrier given by name."""
 
 import asyncio
+import re
 import signal
 import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from siaga_pbx.sip.message import Response, parse
 from tests.authority import Authority
 from tests.interop.audio import Rtp
 from tests.interop.calls import bridged, carrier, hear_each_other
-from tests.interop.centres import ended, log_of, metric, running, seat_state, until
+from tests.interop.centres import ended, log_of, metric, row, running, seat_state, until
 from tests.interop.uac import Ua
 from tests.name_server import NameServer
 
@@ -37,6 +38,8 @@ class Site:
     tls: int
     ws: int
     six: int
+    roaming: int
+    """The port of a trunk that is known by its certificate alone and has a socket for itself."""
 
 
 @contextmanager
@@ -76,7 +79,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             ("alive.carrier.example.", "A"): ["127.0.0.4"],
         }
         with _names(NameServer(records)) as names:
-            tls, ws, six = free_port(), free_port(), _six()
+            tls, ws, six, roaming = free_port(), free_port(), _six(), free_port()
             centre = Centre(
                 folder,
                 agencies={},
@@ -84,12 +87,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 listen=(f"tls://{DAEMON}:{tls}", f"ws://{DAEMON}:{ws}", f"udp://[::1]:{six}"),
                 sip=f'certificate = "{certificate}"\nkey = "{key}"\nca = "{authority.certificate}"\n'
                 f'resolver = "{names.address[0]}:{names.address[1]}"',
-                trunk='certificate_names = ["sbc.carrier.example"]\nhealth_uri = "sip:carrier.example"',
+                trunk='certificate_names = ["sbc.carrier.example"]\nhealth_uri = "sip:carrier.example"\n\n'
+                '[[trunk]]\nid = "roaming"\ncertificate_names = ["roaming.example"]\nadvertise = "198.51.100.9"\n'
+                f'listen = "tls://{DAEMON}:{roaming}"',
                 media=f'address = ["{DAEMON}", "::1"]',
             )
             answering.server = (DAEMON, centre.sip_port)
             with running(centre):
-                yield Site(centre, authority, tls, ws, six)
+                yield Site(centre, authority, tls, ws, six, roaming)
 
 
 def test_a_call_over_ipv4_is_taken_by_a_seat_on_ipv6(site: Site) -> None:
@@ -148,6 +153,47 @@ def test_openssl_calls_with_the_trunk_s_certificate_from_anywhere(site: Site) ->
     shown = ("-cert", str(certificate), "-key", str(key))
     assert say(options.format("a"), *shown) == b"SIP/2.0 200 "
     assert say(options.format("b")) == b""
+
+
+def test_a_trunk_known_by_its_certificate_has_a_socket_and_an_address_of_its_own(site: Site) -> None:
+    foreign = 'siaga_sip_dropped_total{reason="foreign_trunk"}'
+    before = metric(site.centre, foreign)
+    for name in ("sbc.carrier.example", "stranger.example", None):
+        with _dialled(site, name) as connection, suppress(ConnectionError):
+            assert connection.recv(1) == b"", "nobody else, with a good certificate or none"
+    assert metric(site.centre, foreign) == before + 3
+    with _dialled(site, "roaming.example") as connection, Rtp(ELSEWHERE, 72) as mouth:
+        connection.sendall(_request("INVITE", mouth.sdp))
+        answer = b""
+        while b"SIP/2.0 200 " not in answer:
+            answer += connection.recv(4096)
+        assert re.search(rb"Contact: <sip:[^>]*@198\.51\.100\.9:%d;" % site.roaming, answer), answer
+        assert row(site.centre, "roaming-1")["trunk"] == "roaming"
+        tag = re.search(rb"\r\nTo: [^\r]*;tag=([^\r;]+)", answer)
+        assert tag is not None
+        for method in ("ACK", "BYE"):
+            connection.sendall(_request(method, tag=tag[1].decode()))
+        assert ended(site.centre, "roaming-1")["ended_by"] == "caller"
+
+
+@contextmanager
+def _dialled(site: Site, name: str | None) -> Iterator[ssl.SSLSocket]:
+    context = ssl.create_default_context(cafile=site.authority.certificate)
+    if name is not None:
+        context.load_cert_chain(*site.authority.pair(f"own-{name}", name))
+    plain = socket.create_connection((DAEMON, site.roaming), 10, source_address=(ELSEWHERE, 0))
+    with plain, context.wrap_socket(plain, server_hostname=DAEMON) as connection:
+        yield connection
+
+
+def _request(method: str, sdp: str = "", tag: str = "") -> bytes:
+    """INVITE, or with our tag the ACK and the BYE that belong to it."""
+    return (
+        f"{method} sip:112@x SIP/2.0\r\nVia: SIP/2.0/TLS roaming.example:5061;branch=z9hG4bK{method};rport\r\n"
+        f"From: <sip:+62811@carrier.example>;tag=1\r\nTo: <sip:112@x>{tag and f';tag={tag}'}\r\nCall-ID: roaming-1\r\n"
+        f"CSeq: {2 if method == 'BYE' else 1} {method}\r\nContact: <sip:c@roaming.example;transport=tls>\r\n"
+        f"Max-Forwards: 70\r\nContent-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}"
+    ).encode()
 
 
 def test_a_browser_is_a_seat(site: Site) -> None:
