@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from secrets import token_urlsafe
 from time import monotonic
 
@@ -103,8 +104,8 @@ class Leg:
         self._expected_at = now
         self._tell = tell
         self._recvfrom = pair.rtp.recvfrom
-        self._laws: list[Codec | None] = [None] * 128
-        self._event_types: frozenset[int] = frozenset()
+        self._laws: tuple[Codec | None, ...] = (None,) * 128
+        self._event_types = _event_types(None)
         self._keys = KeyReader()
         self._keys_epoch = 0
         self._silent_since = 0.0
@@ -126,12 +127,8 @@ class Leg:
         payload_type = remote.codec if remote.payload_type is None else remote.payload_type
         self.sender.agree(remote.codec, payload_type, remote.telephone_event)
         self.sender.shape(remote.ptime_ms, remote.max_ptime_ms, remote.comfort_noise)
-        self._laws = [None] * 128
-        self._laws[Codec.PCMU], self._laws[Codec.PCMA] = Codec.PCMU, Codec.PCMA
-        self._laws[payload_type & 0x7F] = remote.codec
-        self._event_types = frozenset()
-        if remote.telephone_event is not None:  # theirs to receive, and ours if ours was another (RFC 3264 5.1)
-            self._event_types = frozenset((remote.telephone_event, OFFERED_EVENT))
+        self._laws = _laws(payload_type & 0x7F, remote.codec)
+        self._event_types = _event_types(remote.telephone_event)
 
     def receive(self) -> None:
         """A packet on the RTP port."""
@@ -349,3 +346,21 @@ class Leg:
             self.hearer.relay_event(epoch, marker, sequence, timestamp, payload, now)
         elif self.hearer is not None:
             self.hearer.skip(epoch)
+
+
+# One of each kind for all legs that agreed on the same: they would be a third of what a leg takes.
+
+
+@cache
+def _laws(payload_type: int, codec: Codec) -> tuple[Codec | None, ...]:
+    """The law of each payload type that is audio: the static ones, and the one agreed."""
+    laws: list[Codec | None] = [None] * 128
+    laws[Codec.PCMU], laws[Codec.PCMA] = Codec.PCMU, Codec.PCMA
+    laws[payload_type] = codec
+    return tuple(laws)
+
+
+@cache
+def _event_types(agreed: int | None) -> frozenset[int]:
+    """Theirs to receive, and ours if ours was another (RFC 3264 5.1)."""
+    return frozenset() if agreed is None else frozenset((agreed, OFFERED_EVENT))

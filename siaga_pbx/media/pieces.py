@@ -1,6 +1,5 @@
 """Packets of another length than the source's: cut, and sent as if they had been made one by one."""
 
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
@@ -31,32 +30,30 @@ def pieces(length: int, longest: int) -> int:
 class Spread:
     """Packets that wait for their moment (without `later` none does). `flush` sends them: nothing may overtake them."""
 
-    __slots__ = ("_later", "_waiting")
+    __slots__ = ("_later", "waiting")
 
     def __init__(self, later: Later | None) -> None:
         self._later = later
-        self._waiting: deque[tuple[Cancellable, Callable[[], None]]] = deque()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self.waiting: list[tuple[Cancellable, Callable[[], None]]] = []
+        """Few if any: every leg has one of these."""
 
     def add(self, delay_s: float, send: Callable[[], None]) -> None:
         """Behind those that wait; `delay_s` is not less than theirs."""
         if self._later is None:
             send()
         else:
-            self._waiting.append((self._later(delay_s, self._due), send))
+            self.waiting.append((self._later(delay_s, self._due), send))
 
     def flush(self) -> None:
-        while self._waiting:
-            timer, send = self._waiting.popleft()
+        while self.waiting:
+            timer, send = self.waiting.pop(0)
             timer.cancel()
             send()
 
     def drop(self) -> None:
         """The leg is over."""
-        while self._waiting:
-            self._waiting.popleft()[0].cancel()
+        while self.waiting:
+            self.waiting.pop(0)[0].cancel()
 
     def _due(self) -> None:
-        self._waiting.popleft()[1]()
+        self.waiting.pop(0)[1]()

@@ -280,7 +280,7 @@ class Sender:
             self._run += ahead
             if timestamp != self.timestamp:  # all packets of one telephone-event have the first one's
                 self.timestamp, self._timestamp_at = timestamp, now
-            if self._spread and not delay:
+            if self._spread.waiting and not delay:
                 self._spread.flush()
         elif 0x10000 - ahead >= self._run:  # late, and from before the switch
             return
