@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 FAILURES = ("dispatch-failed", "not-known")
 """The prompts that say that a feature code has come to nothing."""
+_SENT = "dispatch-sent"
 PROMPT_S = 15.0
 """No prompt is as long: a line that has nothing else to wait for ends by then, whether it could be played or not."""
 
@@ -129,10 +130,14 @@ class SeatLines:
         self._spawn(self._act_in_call(leg, result.feature, seat, call))
 
     async def _act_in_call(self, leg: Leg, feature: Feature, seat: str, call: str) -> None:
-        """What works does not disturb the talk; what fails is said to the call-taker, who is bridged again after it."""
+        """That a dispatch is on record, and what fails, is said to the call-taker, who is bridged again after it.
+
+        The caller hears nothing of it. All else that works does not disturb the talk.
+        """
         prompt = await self._act(feature, seat, call)
         if prompt in FAILURES:
             self._tools.log.step(call, "feature_failed", {"seat": seat, "dialled": feature.dial})
+        if prompt in (*FAILURES, _SENT):
             self._tools.media.play(leg.id, (prompt,))
 
     def forget(self, leg: Leg) -> None:
@@ -200,7 +205,7 @@ class SeatLines:
                 return "disposition-saved"
             case "dispatch" if call is not None and feature.category is not None:
                 sent = await self._actions.dispatch(call, feature.category, seat)
-                return "dispatch-sent" if sent else "dispatch-failed"
+                return _SENT if sent else "dispatch-failed"
         return "not-known"
 
     def _say_and_end(self, line: Line, prompt: str) -> None:

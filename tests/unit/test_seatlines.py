@@ -103,9 +103,21 @@ def test_what_is_no_code_is_404_and_leaves_nothing(centre: Centre) -> None:
 
 def test_a_dispatch_keyed_in_a_call_is_for_that_call(centre: Centre) -> None:
     talking(centre)
-    press(centre, leg_of(centre, "101"), "*1")
+    seat = leg_of(centre, "101")
+    centre.media.asked.clear()
+    press(centre, seat, "*1")
     assert centre.dispatched == [(centre.row()["id"], "fire", "101")]
-    assert "dispatch-failed" not in said(centre)
+    assert centre.media.asked == [("play", seat.id, "dispatch-sent")], "the call-taker alone hears it"
+    centre.hub.on_media(Played(seat.id))
+    caller = next(iter(centre.switch.callers.live.values())).leg.id
+    assert centre.media.asked[1] == ("bridge", caller, seat.id), "and talks on"
+
+
+def test_what_else_is_keyed_in_a_call_does_not_disturb_the_talk(centre: Centre) -> None:
+    talking(centre)
+    centre.media.asked.clear()
+    press(centre, leg_of(centre, "101"), "*8")
+    assert [asked for asked in centre.media.asked if asked[0] == "play"] == []
 
 
 def test_a_dispatch_that_fails_is_said_to_the_call_taker_who_then_talks_on(centre: Centre) -> None:
