@@ -94,7 +94,7 @@ class Leg:
         return self.remote is None or (self.remote.direction.receives and not self.holds)
 
     def hold_changed(self, now: float) -> tuple[str, dict[str, object]] | None:
-        """`held` or `resumed`, with what belongs in the record, if they began or ended to hold since last asked."""
+        """`on_hold` or `resumed`, with what goes on record, if they began or ended to hold since last asked."""
         if not self.answered or self.holds is (self.held_since is not None):
             return None
         data: dict[str, object] = {"leg": self.role.value}
@@ -102,7 +102,7 @@ class Leg:
             data["seat"] = self.seat
         if self.held_since is None:
             self.held_since = now
-            return "held", data
+            return "on_hold", data
         seconds, self.held_since = now - self.held_since, None
         return "resumed", {**data, "seconds": round(seconds, 1)}
 

@@ -197,7 +197,7 @@ class Switch:
         kind, data = news
         self._tools.log.step(leg.call, kind, data)
         if leg.role in (Role.SEAT, Role.OVERFLOW):
-            self.tell(told.Held(leg.call, leg.seat) if kind == "held" else told.Resumed(leg.call, leg.seat))
+            self.tell(told.Held(leg.call, leg.seat) if kind == "on_hold" else told.Resumed(leg.call, leg.seat))
 
     def _unacknowledged(self, leg: Leg) -> None:
         """The call stays: as long as its audio comes somebody is there. None can if the ACK was to say where from."""

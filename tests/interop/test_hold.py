@@ -74,8 +74,8 @@ def test_a_caller_on_hold_hears_so_and_the_talk_goes_on_after_it(centre: Centre,
         ended(centre, call.call_id)
         until(lambda: "recorded" in kinds(centre, call.call_id), "the recording")
         events = centre.get(f"/api/v1/calls/{row(centre, call.call_id)['id']}")["events"]
-        holds = [event for event in events if event["kind"] in ("held", "resumed")]
-        assert [event["kind"] for event in holds] == ["held", "resumed"]
+        holds = [event for event in events if event["kind"] in ("on_hold", "resumed")]
+        assert [event["kind"] for event in holds] == ["on_hold", "resumed"]
         assert all(event["data"]["seat"] == "101" for event in holds)
         assert all(event["data"]["seconds"] >= 1.0 for event in holds[1:])
         _, right = recording(centre.folder / "recordings" / row(centre, call.call_id)["recording"])
@@ -124,5 +124,5 @@ def test_each_form_of_hold_by_a_seat_and_by_the_caller(centre: Centre) -> None:
         assert "a=sendrecv" in reinvite(call, described(caller, 3))
         until(lambda: hears(caller, seat, heard), "the call-taker again")
         call.bye()
-        found = [kind for kind in kinds(centre, call.call_id) if kind in ("held", "resumed")]
-        assert found == ["held", "resumed"] * 4
+        found = [kind for kind in kinds(centre, call.call_id) if kind in ("on_hold", "resumed")]
+        assert found == ["on_hold", "resumed"] * 4

@@ -59,7 +59,7 @@ def direction_of(sdp: Sdp) -> Direction:
 def on_record(centre: Centre) -> list[tuple[str, object]]:
     """Holds and their ends."""
     events = centre.reader.events(call_id=str(centre.row()["id"]))
-    return [(str(event["kind"]), event["data"]) for event in events if event["kind"] in ("held", "resumed")]
+    return [(str(event["kind"]), event["data"]) for event in events if event["kind"] in ("on_hold", "resumed")]
 
 
 def hold(phone: Phone) -> Sdp:
@@ -91,7 +91,7 @@ def test_a_held_caller_hears_hold_audio_until_the_talk_goes_on(
     assert (hears(centre, Role.CALLER), hears(centre, Role.SEAT)) == ("talk", "talk")
     assert centre.media.remotes[leg_of(centre, Role.SEAT).id].sending
     whose = {"leg": "seat", "seat": "101"}
-    assert on_record(centre) == [("held", whose), ("resumed", {**whose, "seconds": 12.0})]
+    assert on_record(centre) == [("on_hold", whose), ("resumed", {**whose, "seconds": 12.0})]
     assert [m for way, m in centre.sent if isinstance(m, Request)] == []
 
 
@@ -132,7 +132,7 @@ def test_a_caller_who_holds_is_heard_as_before(centre: Centre) -> None:
     assert (hears(centre, Role.CALLER), hears(centre, Role.SEAT)) == ("talk", "talk")
     centre.advance(3.0)
     assert direction_of(resume(caller)) is Direction.SENDRECV
-    assert on_record(centre) == [("held", {"leg": "caller"}), ("resumed", {"leg": "caller", "seconds": 3.0})]
+    assert on_record(centre) == [("on_hold", {"leg": "caller"}), ("resumed", {"leg": "caller", "seconds": 3.0})]
     assert centre.media.remotes[leg_of(centre, Role.CALLER).id].sending
 
 
@@ -208,7 +208,7 @@ def test_who_was_called_back_hears_hold_audio_too(centre: Centre) -> None:
     assert hears(centre, Role.CALLBACK) == "talk"
     assert centre.store.flush()
     kinds = [event["kind"] for event in centre.reader.events(call_id=row)]
-    assert kinds[-2:] == ["held", "resumed"]
+    assert kinds[-2:] == ["on_hold", "resumed"]
 
 
 def call_back(centre: Centre, seat: Phone) -> None:
