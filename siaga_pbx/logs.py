@@ -31,6 +31,8 @@ CAPACITY = 10_000
 
 _BATCH = 100
 """Lines written at once."""
+_LINGER_S = 0.05
+"""How long a line may wait for company. A thread that wakes for each takes the interpreter from the loop each time."""
 
 CallLogged: TypeAlias = contextlib.AbstractContextManager[None]
 
@@ -119,6 +121,7 @@ class LogWriter:
         self._counting = threading.RLock()  # re-entrant: a finaliser may log in the middle of anything
         self._untold = 0
         self._closed = False
+        self._closing = threading.Event()
         self.dropped = 0
         """Lines lost since the start."""
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
@@ -138,6 +141,7 @@ class LogWriter:
         if not self._closed:
             self._closed = True
             self._queue.put(None)
+            self._closing.set()
             self._thread.join(timeout_s)
 
     def _drop(self, lines: int) -> None:
@@ -160,9 +164,11 @@ class LogWriter:
                 return
 
     def _take(self) -> tuple[list[str], bool]:
-        """Waits for a line, then takes what is there."""
+        """Waits for a line and a little for others, then takes what is there."""
         lines: list[str] = []
         line = self._queue.get()
+        if self._queue.qsize() < _BATCH:
+            self._closing.wait(_LINGER_S)
         with contextlib.suppress(Empty):
             while line is not None:
                 lines.append(line)

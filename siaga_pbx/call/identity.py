@@ -195,8 +195,10 @@ def _parse(digits: str, country: str) -> phonenumbers.PhoneNumber | None:
     if digits.startswith(str(phonenumbers.country_code_for_region(country))):
         readings.reverse()
     possible = [parsed for reading in readings if (parsed := _possible(reading, country)) is not None]
+    if len(possible) < 2:  # nearly always: looking a number up in all ranges takes as long as all else here
+        return possible[0] if possible else None
     valid = (parsed for parsed in possible if phonenumbers.is_valid_number(parsed))
-    return next(valid, possible[0] if possible else None)
+    return next(valid, possible[0])
 
 
 def _possible(digits: str, country: str) -> phonenumbers.PhoneNumber | None:
