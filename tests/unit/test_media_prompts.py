@@ -7,16 +7,20 @@ import numpy as np
 import pytest
 
 from siaga_pbx.media.g711 import decode, encode
-from siaga_pbx.media.prompts import NotAPrompt, PromptStore, read_prompt
+from siaga_pbx.media.prompts import NotAPrompt, Plan, Playing, PromptStore, read_prompt
 from siaga_pbx.media.protocol import Codec
 
-SHIPPED = Path(__file__).parent.parent.parent / "siaga_pbx" / "prompts" / "id"
+PROMPTS = Path(__file__).parent.parent.parent / "siaga_pbx" / "prompts"
+SHIPPED = PROMPTS / "id"
 NAMES = {
     "greeting", "waiting", "hold", "test", "dispatch-sent", "dispatch-failed", "not-known", "paused", "ready",
     "callback-none", "callback-dialling", "disposition-saved", "failed", "voice-intro", "voice-exercise", "voice-test",
     "voice-fire", "voice-accident", "voice-disaster", "voice-health", "voice-security", "voice-riot", "voice-other",
     "voice-details", "voice-accept", "voice-accepted",
 }  # fmt: skip
+PLACES = {"position-first", "position", "position-end", *(f"number-{n}" for n in (*range(1, 21), *range(30, 91, 10)))}
+PLACES |= {"number-100", "number-200"}
+SPOKEN = {"id": NAMES | PLACES, "en": {"greeting", "waiting", "hold", "test"} | PLACES}
 
 
 def write_wav(path: Path, samples: list[int], rate: int = 8000, channels: int = 1) -> Path:
@@ -27,15 +31,17 @@ def write_wav(path: Path, samples: list[int], rate: int = 8000, channels: int = 
 
 
 def test_the_shipped_prompts_are_all_there() -> None:
-    assert {path.stem for path in SHIPPED.glob("*.wav")} == NAMES
+    assert {folder.name: {path.stem for path in folder.glob("*.wav")} for folder in PROMPTS.iterdir()} == SPOKEN
     store = PromptStore()
     assert store.faults == {}
-    assert all(name in store for name in NAMES)
+    assert all(name in store for name in SPOKEN["id"])
+    assert all(f"en/{name}" in store for name in SPOKEN["en"])
 
 
-@pytest.mark.parametrize("name", sorted(NAMES))
-def test_the_shipped_prompts_are_of_one_loudness_and_never_clip(name: str) -> None:
-    samples = decode(b"".join(read_prompt(SHIPPED / f"{name}.wav")[Codec.PCMA]), Codec.PCMA).astype(float) / 32768
+@pytest.mark.parametrize(("language", "name"), [(of, name) for of in sorted(SPOKEN) for name in sorted(SPOKEN[of])])
+def test_the_shipped_prompts_are_of_one_loudness_and_never_clip(language: str, name: str) -> None:
+    codes = b"".join(read_prompt(PROMPTS / language / f"{name}.wav")[Codec.PCMA])
+    samples = decode(codes, Codec.PCMA).astype(float) / 32768
     frames = (samples[: len(samples) // 160 * 160].reshape(-1, 160) ** 2).mean(axis=1)
     speech_db = 10 * np.log10(frames[frames > frames.max() / 100].mean())
     assert -24 < speech_db < -14
@@ -123,3 +129,64 @@ def test_a_path_that_is_no_prompt_is_told_of(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "wrong.wav", [1, 2], rate=16_000)
     assert str(path) not in store
     assert "16000 Hz" in store.faults[f"{path}.wav"]
+
+
+def test_another_language_is_in_a_folder_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "jv").mkdir()
+    (tmp_path / "id").mkdir()
+    write_wav(tmp_path / "jv" / "greeting.wav", [1000] * 160)
+    write_wav(tmp_path / "id" / "waiting.wav", [3000] * 160)
+    write_wav(tmp_path / "jv" / "wrong.wav", [1], rate=16_000)
+    store = PromptStore(tmp_path)
+
+    def played(*names: str) -> list[bytes]:
+        return list(store.frames(names, (), Codec.PCMA, lambda: None))
+
+    assert played("jv/greeting") == list(read_prompt(tmp_path / "jv" / "greeting.wav")[Codec.PCMA])
+    assert played("greeting") == list(read_prompt(SHIPPED / "greeting.wav")[Codec.PCMA])
+    assert played("waiting") == played("id/waiting") == [encode(np.full(160, 3000, np.int16), Codec.PCMA)]
+    assert played("jv/waiting") == played("waiting"), "what a language does not have is said in the centre's own"
+    assert played("xx/greeting") == played("greeting")
+    assert "jv/no-such" not in store
+    assert list(store.faults) == ["jv/wrong.wav"]
+
+
+@pytest.mark.parametrize(
+    ("number", "parts"),
+    [
+        (3, (3,)), (10, (10,)), (15, (15,)), (20, (20,)), (21, (20, 1)), (40, (40,)), (99, (90, 9)), (100, (100,)),
+        (101, (100, 1)), (112, (100, 12)), (230, (200, 30)), (287, (200, 80, 7)), (300, ()), (345, ()), (0, ()),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("language", ["", "en/"])
+def test_numbers_are_joined_from_parts(language: str, number: int, parts: tuple[int, ...]) -> None:
+    store = PromptStore()
+    assert (f"{language}number-{number}" in store) is bool(parts)
+    folder = PROMPTS / (language or "id/")
+    expected = [frame for part in parts for frame in read_prompt(folder / f"number-{part}.wav")[Codec.PCMU]]
+    assert list(store.frames((f"{language}number-{number}",), (), Codec.PCMU, lambda: None)) == expected
+
+
+def test_a_number_that_is_there_as_a_whole_is_not_joined(tmp_path: Path) -> None:
+    """Such as Javanese `selikur`, which is not twenty and one."""
+    (tmp_path / "jv").mkdir()
+    write_wav(tmp_path / "jv" / "number-21.wav", [500] * 160)
+    store = PromptStore(tmp_path)
+    assert len(list(store.frames(("jv/number-21",), (), Codec.PCMA, lambda: None))) == 1
+    joined = list(store.frames(("number-22",), (), Codec.PCMA, lambda: None))
+    assert list(store.frames(("jv/number-22",), (), Codec.PCMA, lambda: None)) == joined
+
+
+def test_what_follows_begins_when_what_is_said_is_said() -> None:
+    a, b, c = (bytes([fill]) * 160 for fill in (1, 2, 3))
+    told: list[str] = []
+    playing = Playing(Plan([[a, a]], [(b, b)], lambda: told.append("a")), Codec.PCMA)
+    assert next(playing) == a
+    assert playing.then(Plan([[c]], [(a,)], lambda: told.append("c")))
+    assert [next(playing) for _ in range(4)] == [a, c, a, a], "all of what is said once, then none of its loop"
+    assert told == ["a", "c"]
+    assert playing.then(Plan([[b]], [(b, c)], lambda: told.append("b")))
+    assert [next(playing) for _ in range(4)] == [b, b, c, b]
+    assert playing.then(Plan([[a]], [], lambda: None))
+    assert list(playing) == [c, a], "one of the loop is said to its end"
+    assert not playing.then(Plan([[b]], [], lambda: None)), "nothing is played any more"
