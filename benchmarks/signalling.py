@@ -1,6 +1,10 @@
 """What signalling costs: CPU of the daemon a call, INVITE to the seat's INVITE, BYE to the seat's BYE, memory a call.
 
-    .venv/bin/python -m benchmarks.signalling [--rates 10,20,50] [--seconds 20] [--answer at-once|by-seat]
+    .venv/bin/python -m benchmarks.signalling [--rates 10,20,50,100,200] [--seconds 20] [--answer at-once|by-seat]
+    .venv/bin/python -m benchmarks.signalling --waiting 200 [--seconds 20]
+
+The second is what so many callers cost who wait for one of ten seats, all of which talk: they hear the greeting and the
+waiting audio of a real media worker, whose CPU and memory are told apart from the daemon's.
 
 A generator of plain UDP datagrams is carrier and phones at once, so that both ends of a latency are one clock. The
 daemon is a process of its own with its real database, broker and media worker; only its own CPU and memory are counted.
@@ -24,6 +28,7 @@ from siaga_pbx.demo.centre import DAEMON, TRUNK, Centre
 from siaga_pbx.sip.digest import Challenge, authorise
 
 SEATS = 120
+BUSY_SEATS = 10
 HOLD_S = 1.0
 PORTS = 16000
 """Enough that no call waits for the ports of those before it, which are held back for some seconds."""
@@ -231,9 +236,9 @@ def memory_kib(pid: int) -> int:
 
 
 @contextmanager
-def daemon(answer: str) -> Iterator[tuple[Centre, int]]:
-    """A centre with SEATS seats and no wrap-up, and its daemon's pid."""
-    seats = {str(number): f"Meja {number}" for number in range(201, 201 + SEATS)}
+def daemon(answer: str, count: int = SEATS) -> Iterator[tuple[Centre, int]]:
+    """A centre with so many seats and no wrap-up, and its daemon's pid."""
+    seats = {str(number): f"Meja {number}" for number in range(201, 201 + count)}
     queue = f'ring_s = 10\nwrap_up_s = 0\nanswer = "{answer}"'
     folder = Path(tempfile.mkdtemp(prefix="siaga-bench-"))
     centre = Centre(folder, seats=seats, agencies={}, queue=queue, media="record = false", rtp=12000, ports=PORTS)
@@ -260,6 +265,7 @@ async def at_rate(generator: Generator, pid: int, rate: float, seconds: float, f
     await asyncio.sleep(2)
     idle = (cpu_s(pid) - idle_cpu) / (time.monotonic() - idle_from)
     generator.calls.clear()
+    generator.hold_s = min(HOLD_S, SEATS / 2 / rate)  # or there would be more calls than seats
     count, began, before, threads = int(rate * seconds), time.monotonic(), cpu_s(pid), by_thread(pid)
     for index in range(count):
         generator.call(f"62812{first + index:07d}")
@@ -302,7 +308,7 @@ async def run(rates: list[float], seconds: float, answer: str) -> None:
         generator = Generator((DAEMON, centre.sip_port))
         await generator.open()
         await generator.register_all(centre.seats)
-        print(f"answer = {answer}; {SEATS} seats; calls are held {HOLD_S} s")
+        print(f"answer = {answer}; {SEATS} seats; calls are held {HOLD_S} s, less above 60 calls/s")
         print(" calls/s   calls  failed  CPU ms/call   INVITE median  p99 ms   BYE median  p99 ms   by thread")
         first = 0
         for rate in rates:
@@ -314,12 +320,50 @@ async def run(rates: list[float], seconds: float, answer: str) -> None:
         generator.close()
 
 
+async def wait(callers: int, seconds: float) -> None:
+    """What callers cost who wait, beside BUSY_SEATS that talk. The media workers are the daemon's other processes."""
+    with daemon("at-once", BUSY_SEATS) as (centre, pid):
+        generator = Generator((DAEMON, centre.sip_port), hold_s=seconds + 60)
+        await generator.open()
+        await generator.register_all(centre.seats)
+        for index in range(BUSY_SEATS + 20):  # as many again wait a while, so that what is made once is made
+            generator.call(f"62811{index:07d}")
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(5)
+        memory, workers = memory_kib(pid), media_of(pid)
+        for index in range(callers):
+            generator.call(f"62812{index:07d}")
+            await asyncio.sleep(0.02)
+        assert await until(lambda: all(call.answered for call in generator.calls.values())), "a caller is not answered"
+        await asyncio.sleep(5)
+        grown, before, media, began = memory_kib(pid) - memory, cpu_s(pid), sum(map(cpu_s, workers)), time.monotonic()
+        await asyncio.sleep(seconds)
+        elapsed = time.monotonic() - began
+        own = (cpu_s(pid) - before) / elapsed * 100
+        theirs = (sum(map(cpu_s, workers)) - media) / elapsed * 100
+        print(
+            f"{callers} callers wait, {BUSY_SEATS} seats talk: {own:.1f} % of a core, {grown / callers:.1f} KiB a caller"
+        )
+        print(f"media worker and broker beside it: {theirs:.1f} %")
+        generator.close()
+
+
+def media_of(pid: int) -> list[int]:
+    """The processes under that one, which are its media workers and the broker."""
+    children = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return children + [grandchild for child in children for grandchild in media_of(child)]
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rates", default="10,20,50")
     arguments.add_argument("--seconds", type=float, default=20)
     arguments.add_argument("--answer", choices=("at-once", "by-seat"), default="at-once")
+    arguments.add_argument("--waiting", type=int, default=0)
     given = arguments.parse_args()
+    if given.waiting:
+        uvloop.run(wait(given.waiting, given.seconds))
+        return
     uvloop.run(run([float(rate) for rate in given.rates.split(",")], given.seconds, given.answer))
 
 
