@@ -42,7 +42,9 @@ _UPDATED, _CANCELLED = 0.1, 0.05  # the share of dispatches that this happens to
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """`kills` fall between the orders, every `pause_s` on average. `pace`: how slow people are."""
+    """`kills` fall between the orders, `pause_s` apart on average, or as far as the machine is slow: never is one killed
+    again and again without an order in between. `pace`: how slow people are.
+    """
 
     dispatches: int
     kills: int
@@ -90,6 +92,7 @@ class Trial:
         self._http = f"127.0.0.1:{free_port()}"
         self._broker = mosquitto(self.folder)
         self._desks = asyncio.Semaphore(_DESKS)
+        self._confirmed = 0
 
     async def run(self) -> Outcome:
         """Orders, kills, waits until all is settled or nothing moves any more, and looks at what is there."""
@@ -147,7 +150,9 @@ class Trial:
             Machine("broker", self._broker.start, self._broker.kill),
             Machine("agency", self._start_agency, lambda: self._kill("agency")),
         )
-        for _ in range(self.size.kills):
+        for number in range(self.size.kills):
+            while self._confirmed < number * self.size.dispatches // self.size.kills:
+                await asyncio.sleep(0.05)
             await asyncio.sleep(self.chance.uniform(0, 2 * self.size.pause_s))
             machine = self.chance.choice(machines)
             await machine.kill()
@@ -190,6 +195,7 @@ class Trial:
         chance = random.Random(call)
         async with self._desks:
             await self._post(f"/api/v1/calls/{call}/dispatches", {"category": "fire", "note": "Rumah terbakar"})
+        self._confirmed += 1
         await asyncio.sleep(chance.uniform(0, 3))
         what = chance.random()
         if what < _UPDATED:
