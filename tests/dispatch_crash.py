@@ -42,8 +42,9 @@ _UPDATED, _CANCELLED = 0.1, 0.05  # the share of dispatches that this happens to
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """`kills` fall between the orders, `pause_s` apart on average, or as far as the machine is slow: never is one killed
-    again and again without an order in between. `pace`: how slow people are.
+    """`kills` fall between the orders, every `pause_s` on average; on a slow machine as often among the orders.
+
+    `pace`: how slow people are.
     """
 
     dispatches: int
@@ -92,6 +93,7 @@ class Trial:
         self._http = f"127.0.0.1:{free_port()}"
         self._broker = mosquitto(self.folder)
         self._desks = asyncio.Semaphore(_DESKS)
+        self._due = asyncio.Semaphore(1)  # kills that the orders so far make room for
         self._confirmed = 0
 
     async def run(self) -> Outcome:
@@ -150,9 +152,8 @@ class Trial:
             Machine("broker", self._broker.start, self._broker.kill),
             Machine("agency", self._start_agency, lambda: self._kill("agency")),
         )
-        for number in range(self.size.kills):
-            while self._confirmed < number * self.size.dispatches // self.size.kills:
-                await asyncio.sleep(0.05)
+        for _ in range(self.size.kills):
+            await self._due.acquire()
             await asyncio.sleep(self.chance.uniform(0, 2 * self.size.pause_s))
             machine = self.chance.choice(machines)
             await machine.kill()
@@ -196,6 +197,8 @@ class Trial:
         async with self._desks:
             await self._post(f"/api/v1/calls/{call}/dispatches", {"category": "fire", "note": "Rumah terbakar"})
         self._confirmed += 1
+        if self._confirmed % (self.size.dispatches // self.size.kills) == 0:
+            self._due.release()
         await asyncio.sleep(chance.uniform(0, 3))
         what = chance.random()
         if what < _UPDATED:
