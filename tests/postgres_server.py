@@ -127,7 +127,7 @@ class PostgresServer:
     def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
-                [str(_binary(program)), *arguments],
+                [str(binary(program)), *arguments],
                 cwd=self.folder,
                 user=self._user,
                 group=self._user,
@@ -136,7 +136,7 @@ class PostgresServer:
             )
 
 
-def _binary(program: str) -> Path:
+def binary(program: str) -> Path:
     """Debian keeps them by version, and out of the PATH."""
     found: Sequence[Path] = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
     return found[-1]

@@ -1,9 +1,11 @@
 """A copy of the database while the daemon goes on writing: SQLite's online backup, of one snapshot, in small steps."""
 
+import fcntl
 import os
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from siaga_pbx.records.database import sqlite_file
@@ -29,16 +31,33 @@ def back_up(database: str, target: Path) -> None:
     try:
         if target.exists():
             raise NoBackup(f"{target} is there already")
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        try:
+        with _alone(part):
             _copy(source, part)
             _sync(part)
             os.link(part, target)  # unlike a rename it replaces nothing that came in the meantime
             _sync(target.parent)
-        finally:
-            part.unlink(missing_ok=True)
     except (OSError, sqlite3.Error) as error:
         raise NoBackup(str(error)) from error
+
+
+@contextmanager
+def _alone(part: Path) -> Iterator[None]:
+    """The file is there, empty, for its owner alone, and no other backup's; gone at the end, unless we are killed."""
+    file = os.open(part, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.fstat(file).st_nlink:
+            raise BlockingIOError
+        part.with_name(f"{part.name}-journal").unlink(missing_ok=True)  # SQLite would play it back
+        os.ftruncate(file, 0)
+        try:
+            yield
+        finally:
+            part.unlink()
+    except BlockingIOError:
+        raise NoBackup(f"{part}: another backup is being made there") from None
+    finally:
+        os.close(file)
 
 
 def _copy(source: Path, part: Path) -> None:
