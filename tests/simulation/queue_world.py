@@ -10,6 +10,7 @@ from siaga_pbx.call.call import OVERFLOW_RETRY_S
 from siaga_pbx.call.commands import (
     Alarm,
     AlarmName,
+    Announce,
     CallOver,
     Command,
     Connect,
@@ -62,7 +63,7 @@ class Settings:
     widen_s: float = 30.0
     overflow_s: float = 60.0
     overflow: str | None = "sip:112@192.0.2.9"
-    announce_every_s: float = 0.0
+    announce_every_s: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ class Counts:
     widened: int = 0
     overflows: int = 0
     requeued: int = 0
+    announced: int = 0
     crossed: int = 0
     restarts: int = 0
     taken_over: int = 0
@@ -359,6 +361,10 @@ class World:
                 self._may_be_over(call, outcome)
             case SeatMissed(call=call, seat=seat):
                 self._missed(call, seat)
+            case Announce(call=call, place=place):
+                waiting = sorted(filter(self.waits, self.callers), key=self.place)
+                assert waiting[place - 1] == call, "a caller is told its place in the order of service"
+                self.counts.announced += 1
             case Requeued(call=call):
                 assert self.callers[call].alive
                 self.counts.requeued += 1
