@@ -17,22 +17,27 @@ MAX_DATAGRAM = 1300 - 120
 """Bytes of a request without its Via, which has some 120: a larger datagram may not pass (RFC 3261 18.1.1)."""
 
 Launch: TypeAlias = Callable[[Request, Way, Answer, float], InviteClient | Client]
+Late: TypeAlias = Callable[[InviteClient, Response, float], None]
 
 
 class Attempts:
     """One request. `build(way)` makes it as it goes by a way, without our Via; `launch` sends it in a transaction.
 
     `answer` gets what the user of one transaction would get; of targets that were not the last it does not get how they
-    failed: no way there, silence, 503.
+    failed: no way there, silence, 503. `late` gets what one says to an INVITE after it was given up: somebody rings
+    there for nobody.
     """
 
-    __slots__ = ("_answer", "_build", "_core", "_launch", "_left", "_patience")
+    __slots__ = ("_answer", "_build", "_core", "_late", "_launch", "_left", "_patience")
 
-    def __init__(self, core: Core, build: Callable[[Way], Request], launch: Launch, answer: Answer) -> None:
+    def __init__(
+        self, core: Core, build: Callable[[Way], Request], launch: Launch, answer: Answer, late: Late | None = None
+    ) -> None:
         self._core = core
         self._build = build
         self._launch = launch
         self._answer = answer
+        self._late = late
         self._patience: Alarm | None = None
 
     def start(self, ways: list[Way], now: float) -> None:
@@ -55,10 +60,19 @@ class Attempts:
                 way, request = better, self._build(better)
         transaction = self._launch(request, way, partial(self._answered, way), now)
         if self._left:
-            self._patience = self._core.alarm(now + PATIENCE_S, partial(self._give_up, transaction))
+            self._patience = self._core.alarm(now + PATIENCE_S, partial(self._give_up, way, transaction))
 
-    def _give_up(self, transaction: InviteClient | Client, now: float) -> None:
-        self._core.carry_out(transaction, transaction.lose(), now)
+    def _give_up(self, way: Way, transaction: InviteClient | Client, now: float) -> None:
+        if not isinstance(transaction, InviteClient):
+            self._core.carry_out(transaction, transaction.lose(), now)
+            return
+        transaction.rest()
+        transaction.answer = partial(self._answered_late, transaction)
+        self._answered(way, Lost.SILENCE, now)
+
+    def _answered_late(self, transaction: InviteClient, response: Response | Lost, now: float) -> None:
+        if isinstance(response, Response) and self._late is not None:
+            self._late(transaction, response, now)
 
     def _answered(self, way: Way, response: Response | Lost, now: float) -> None:
         if self._patience is not None:

@@ -158,6 +158,11 @@ class InviteClient(Transaction):
         self._enter(State.TERMINATED)
         return [Deliver(Lost.NO_WAY)]
 
+    def rest(self) -> None:
+        """It is not sent again: another target is tried. What the peer says yet is heard until timer B."""
+        if self.state is State.CALLING:
+            self.deadlines = {Timer.B: self.deadlines[Timer.B]}
+
     def limit(self, now: float) -> None:
         """PROCEEDING lasts no more than 64*T1 from now: a CANCEL is out (RFC 3261 9.1), or no person is waited for."""
         if self.state is State.PROCEEDING and not self.deadlines:

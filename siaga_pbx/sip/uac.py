@@ -61,7 +61,7 @@ class Uac:
         leg.dialog.local_cseq += 1
         build, launch = partial(self._request, leg, call), partial(self._launch, leg)
         answer = partial(self._answered, leg, leg.dialog.local_cseq)
-        Attempts(self._core, build, launch, answer).start(leg.others, now)
+        Attempts(self._core, build, launch, answer, self._late).start(leg.others, now)
 
     def _launch(self, leg: Leg, request: Request, way: Way, answer: Answer, now: float) -> InviteClient:
         leg.calling = self._core.send_invite(request, way, answer, now)
@@ -166,6 +166,14 @@ class Uac:
         self._core.release(leg)
         self._core.out.append(Failed(leg.id, status, response.reason if response is not None else None, response))
 
+    def _late(self, calling: InviteClient, response: Response, now: float) -> None:
+        """A target that was given up answers after all: CANCEL (RFC 3261 9.1), or ACK and BYE (13.2.2.4)."""
+        if response.status < 200 and not calling.deadlines:  # the first: those that follow find LIMIT set
+            calling.limit(now)
+            self._core.send_cancel(cancel_for(calling.request), calling.way, _no_matter, now)
+        elif 200 <= response.status < 300:
+            self._byes.refuse_stray(response, calling.way, now)
+
     # CANCEL
 
     def cancel(self, leg: Leg, reason: str | None, now: float) -> None:
@@ -199,3 +207,7 @@ class Uac:
     def _grace_over(self, leg: Leg, now: float) -> None:
         if leg.phase is Phase.CANCELLING:
             self._fail(leg, 487, None)
+
+
+def _no_matter(response: Response | Lost, now: float) -> None:
+    """Whatever is said to a CANCEL of what nobody waits for."""

@@ -106,6 +106,92 @@ def test_silence_is_not_waited_out_while_there_is_another() -> None:
     assert all(way == SECOND for way, _ in bench.sent)
 
 
+def given_up(bench: Bench) -> tuple[Request, Request]:
+    """A call whose first target was silent: the INVITEs to the first and to the second."""
+    dialled(bench, FIRST, SECOND)
+    first = bench.sent[0][1]
+    bench.sent.clear()
+    bench.advance(PATIENCE_S - 0.1)
+    bench.sent.clear()
+    bench.advance(0.2)
+    second = sent_to(bench)[1]
+    assert isinstance(first, Request)
+    return first, second
+
+
+def test_who_rings_after_he_was_given_up_is_cancelled() -> None:
+    """RFC 3261 9.1: once he has said something. Nobody waits for him; the one who was asked next is not disturbed."""
+    bench = Bench()
+    first, second = given_up(bench)
+    late, next_one = peer_at(bench, FIRST), peer_at(bench, SECOND)
+    next_one.tag = "next"
+    late.answer(first, 180, tag="late")
+    way, cancel = sent_to(bench)
+    assert (way, cancel.method, cancel.via.branch) == (FIRST, "CANCEL", first.via.branch)
+    late.answer(first, 180, tag="late")
+    late.answer(cancel, 200, tag="late")
+    late.answer(first, 487, tag="late")
+    assert bench.take() == ["ACK"]
+    assert bench.events == []
+    next_one.answer(second, 180)
+    assert bench.event(Ringing).status == 180
+    next_one.answer(second, 200, ANSWER)
+    assert bench.event(Answered).leg == "leg"
+    way, ack = sent_to(bench)
+    assert (way, ack.method, ack.to.tag) == (SECOND, "ACK", "next")
+    next_one.send(next_one.request("BYE"))
+    bench.event(Ended)
+    bench.advance(100)
+    assert bench.is_empty()
+
+
+@pytest.mark.parametrize("already", [False, True])
+def test_who_answers_after_he_was_given_up_gets_a_bye(already: bool) -> None:
+    """RFC 3261 13.2.2.4, whether the next one has answered by then or not; each copy of his 200 has its ACK."""
+    bench = Bench()
+    first, second = given_up(bench)
+    if already:
+        peer_at(bench, SECOND).answer(second, 200, ANSWER, tag="next")
+        bench.event(Answered)
+        bench.sent.clear()
+    for _ in range(2):
+        peer_at(bench, FIRST).answer(first, 200, ANSWER, tag="late")
+        assert {way for way, _ in bench.sent} == {FIRST}
+        assert bench.take() == ["ACK", "BYE"]
+    assert bench.events == []
+    if not already:
+        peer_at(bench, SECOND).answer(second, 200, ANSWER, tag="next")
+        bench.event(Answered)
+
+
+def test_who_was_given_up_is_not_asked_again_and_may_refuse_late() -> None:
+    bench = Bench()
+    first, second = given_up(bench)
+    peer_at(bench, SECOND).answer(second, 180, tag="next")
+    bench.event(Ringing)
+    bench.advance(10)
+    assert bench.sent == []
+    peer_at(bench, FIRST).answer(first, 486, tag="late")
+    way, ack = sent_to(bench)
+    assert (way, ack.method) == (FIRST, "ACK")
+    assert bench.events == []
+
+
+def test_who_rings_late_is_cancelled_after_the_user_has_hung_up_too() -> None:
+    bench = Bench()
+    dialled(bench, FIRST, SECOND)
+    first = sent_to(bench)[1]
+    bench.do(bench.stack.hang_up("leg", bench.now))
+    bench.advance(PATIENCE_S + 0.1)
+    assert bench.event(Failed).status == 487
+    bench.sent.clear()
+    peer_at(bench, FIRST).answer(first, 180, tag="late")
+    way, cancel = sent_to(bench)
+    assert (way, cancel.method) == (FIRST, "CANCEL")
+    bench.advance(100)
+    assert bench.is_empty()
+
+
 def test_who_rings_is_waited_for() -> None:
     bench = Bench()
     dialled(bench, FIRST, SECOND)
