@@ -21,21 +21,26 @@ CALLS = 400  # an outage, of three batches a call
 _TRANSACTIONS = 3 * CALLS // 500  # and one for what is left
 
 
+def events_of(calls: int, first: int = 0) -> list[str]:
+    """The kinds of the events of so many calls, in their order."""
+    return [f"e0{number:06d}" for number in range(3 * first, 3 * (first + calls))]
+
+
 def fill(journal: Path, first: int, calls: int) -> None:
-    """What a daemon left there that could not write for a while: calls with their events, `e00000` and so on."""
-    run, number = new_id(), 0
+    """What a daemon left there that could not write for a while: calls with their events."""
+    run, number, kinds = new_id(), 0, iter(events_of(calls, first))
     waiting = Journal(journal, 10 * calls)
     waiting.open()
-    for index in range(first, first + calls):
+    for _ in range(calls):
         call = new_id()
         changes: tuple[Change, ...] = (
             Insert("call", {"id": call, "received_at": AT}),
             Update("call", call, {"answered_at": AT}),
             Update("call", call, {"ended_at": AT, "outcome": "answered"}),
         )
-        for step, change in enumerate(changes):
+        for change in changes:
             number += 1
-            waiting.append([Entry(run, number, [change, event(f"e{3 * index + step:05d}", call)])])
+            waiting.append([Entry(run, number, [change, event(next(kinds), call)])])
     waiting.close()
 
 

@@ -20,8 +20,8 @@ from tests.integration.test_daemon_records import QUEUE, calls_as_ever, failed, 
 from tests.integration.test_media_disk import frozen, mounted
 from tests.interop.centres import alarms, metric, running, siaga, until
 from tests.records_databases import SqliteFile
-from tests.records_outages import kinds, numbered
-from tests.records_replay import fill
+from tests.records_outages import kinds
+from tests.records_replay import events_of, fill
 
 _CALLS = 2000  # of an outage, three batches each: the replay is killed after the first third, and after the second
 
@@ -133,7 +133,7 @@ def test_killed_in_the_middle_of_its_replays(tmp_path: Path) -> None:
             assert database.journal.exists(), "the replay was over"
         centre.start_daemon()
         mended(centre, call)
-        assert kinds(database) == numbered(3 * _CALLS)
+        assert kinds(database) == events_of(_CALLS)
         assert not database.rows("SELECT data FROM event WHERE kind = 'changes_refused'")
         assert siaga(centre, "verify-records").returncode == 0
 

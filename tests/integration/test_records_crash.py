@@ -14,8 +14,7 @@ from siaga_pbx.records.store import Store
 from siaga_pbx.records.verify import verify
 from tests.records_databases import Database
 from tests.records_outages import kinds as outage_kinds
-from tests.records_outages import numbered
-from tests.records_replay import CALLS
+from tests.records_replay import CALLS, events_of
 from tests.records_support import url_of
 
 _ROUNDS = 4
@@ -74,7 +73,7 @@ def replayed(database: Database, seed: int, kills: int) -> None:
     calls = int(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=600).stdout)
     assert calls > CALLS, "no replay came to its end"
     assert calls <= CALLS * kills, "no kill came in the middle of one"
-    assert outage_kinds(database) == numbered(3 * calls)
+    assert outage_kinds(database) == events_of(calls)
     assert database.rows("SELECT DISTINCT outcome FROM call") == [("answered",)]
     assert database.rows("SELECT count(*) FROM call") == [(calls,)]
     assert database.rows("SELECT count(*) FROM event WHERE kind = 'row_closed'") == [(calls,)]
