@@ -333,8 +333,8 @@ def _cross_checks(config: Config) -> Iterator[tuple[str, str, str, str]]:
         for name in ("certificate", "key"):
             if getattr(config.sip, name) is None:
                 yield "siaga", f"sip.{name}", "nothing", "a PEM file, as a listen has a tls:// or wss:// address"
-    elif "required" in (config.media.srtp, *(seat.srtp for seat in config.seats)):
-        yield "siaga", "srtp", "'required'", "a listen with tls:// or wss://, as keys go over nothing else"
+    elif "required" in (config.sip.srtp, *(seat.srtp for seat in config.seats)):
+        yield "siaga", "sip.srtp", "'required'", "'off' or 'offered', unless a listen has a tls:// or wss:// address"
     yield from _trunks(config)
     if config.queue.overflow is not None and not any(trunk.outbound for trunk in config.trunks):
         yield "siaga", "queue.overflow", repr(config.queue.overflow), "a target only when a [[trunk]] has outbound"

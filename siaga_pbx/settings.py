@@ -169,6 +169,7 @@ class Sip(Section):
     resolver: Annotated[tuple[str, int] | None, BeforeValidator(_name_server)] = Field(
         None, description="ADDRESS or ADDRESS:PORT of a name server"
     )
+    srtp: Srtp = Field("off", description=_SRTP)
     keep_alive_s: float = Field(
         25.0, ge=1, le=3600, description="seconds, 1 to 3600, fewer than a NAT remembers a silent phone"
     )
@@ -229,7 +230,6 @@ class Media(Section):
     prompts: OptionalPath = Field(None, description="a folder of WAV files, 8 kHz mono 16-bit; empty: the shipped ones")
     record: bool = Field(True, description="true or false")
     socket: OptionalPath = Field(None, description="the path of the workers' UNIX socket")
-    srtp: Srtp = Field("off", description=_SRTP)
 
     @model_validator(mode="after")
     def _ports_in_order(self) -> "Media":

@@ -25,6 +25,8 @@ NO_PORT_RETRY_S = 1.0
 ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 HOLD_AUDIO = ("hold",)
 """The prompts that a held caller hears, again and again."""
+_REFUSED_OFFER = (488, 606)
+"""What is answered to an offer that is none for the phone (RFC 3261 21.4.26, 21.6.4)."""
 _HEADERS = (("Priority", "emergency"),)
 _WITHOUT_NUMBER = {"no_sim": "Tanpa SIM", "withheld": "Nomor dirahasiakan"}
 
@@ -210,14 +212,23 @@ class Takers:
     def failed(self, event: sip.Failed, leg: Leg) -> None:
         """Nobody took it there."""
         self._forget(leg)
-        if event.status in (488, 606) and leg.needs_srtp:
-            self._tools.legs.unprotected(leg, f"its phone refuses with {event.status}")
+        if event.status in _REFUSED_OFFER and self._offered_anew(leg, event.status):
+            return
         if leg.role is Role.OVERFLOW:
             self._tools.log.step(leg.call, "overflow_failed", {"status": event.status, "reason": event.reason})
             self._tell(told.OverflowFailed(leg.call, event.status))
         elif leg.seat is not None:
             self._tools.log.step(leg.call, "seat_failed", {"seat": leg.seat, "status": event.status})
             self._tell(told.SeatFailed(leg.call, leg.seat, event.status))
+
+    def _offered_anew(self, leg: Leg, status: int) -> bool:
+        """A seat's phone will not have our offer. One that takes nothing but SRTP is offered that, at once."""
+        if leg.srtp:
+            self._tools.legs.unprotected(leg, f"its phone refuses with {status}")
+        if leg.seat is None or leg.call not in self._callers.live or not self._tools.legs.insists_on_srtp(leg):
+            return False
+        self.offer(does.Offer(leg.call, leg.seat))
+        return True
 
     def ended(self, event: sip.Ended, leg: Leg) -> None:
         """A leg that was answered is over."""

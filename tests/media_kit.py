@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -76,7 +76,7 @@ class FarEnd:
             self._socket.bind((host, 0))
         self._news = asyncio.Event()
 
-    def __enter__(self) -> "FarEnd":
+    def __enter__(self) -> Self:
         asyncio.get_running_loop().add_reader(self._socket, self._receive)
         return self
 
@@ -105,6 +105,10 @@ class FarEnd:
 
     def send_raw(self, to: LocalMedia, packet: bytes) -> None:
         self._socket.sendto(packet, (to.address, to.port))
+
+    def opened(self, packet: bytes) -> bytes | None:
+        """What a packet that was got says; None: nothing to this phone."""
+        return packet
 
     async def talk(self, to: LocalMedia, frames: list[bytes]) -> None:
         """Frames, 20 ms apart."""
@@ -152,8 +156,10 @@ class FarEnd:
 
     def _receive(self) -> None:
         try:
-            data, source = self._socket.recvfrom(2048)
+            packet, source = self._socket.recvfrom(2048)
         except BlockingIOError:
+            return
+        if (data := self.opened(packet)) is None:
             return
         _, second, sequence, timestamp, ssrc = struct.unpack_from("!BBHII", data)
         self.packets.append(

@@ -42,6 +42,19 @@ def test_the_legs_of_a_call_are_together_and_in_order() -> None:
     assert trace.of("another") == []
 
 
+def test_keys_of_srtp_are_not_kept() -> None:
+    key = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz"
+    lines = f"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{key}|2^20\r\na=crypto:2 X inline:{key};inline:{key}\r\n"
+    trace = Trace()
+    for body in (f"v=0\r\n{lines}", "v=0\r\ni=inline:speech\r\n"):
+        trace.note(traced(message("INVITE sip:112@b SIP/2.0", extra="Content-Type: application/sdp\r\n", body=body)))
+    trace.join("call", "one")
+    keyed, other = trace.of("call")
+    sent = message("INVITE sip:112@b SIP/2.0", extra="Content-Type: application/sdp\r\n", body=f"v=0\r\n{lines}")
+    assert keyed.data == sent.replace(key.encode(), b"*" * 40), "as long as it was"
+    assert b"inline:speech" in other.data
+
+
 def test_what_begins_with_no_invite_is_not_kept() -> None:
     trace = Trace()
     for first in ("REGISTER sip:b SIP/2.0", "OPTIONS sip:b SIP/2.0", "BYE sip:b SIP/2.0", "SIP/2.0 200 OK"):
