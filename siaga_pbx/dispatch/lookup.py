@@ -60,17 +60,13 @@ class Lookup:
 
     async def _look_up(self, call_id: str) -> tuple[Record, list[Record]]:
         """The call and the incidents that it opened, by one turn of a thread: whoever orders waits for it."""
-        found = await asyncio.to_thread(self._read, call_id)
+        found = await asyncio.to_thread(self._reader.call_with_incidents, call_id)
         if found is None:  # it may have been written a moment ago
             await asyncio.wrap_future(self._store.commit([]))
-            found = await asyncio.to_thread(self._read, call_id)
+            found = await asyncio.to_thread(self._reader.call_with_incidents, call_id)
         if found is None:
             raise UnknownCall(f"no call {call_id} is on record")
         return found
-
-    def _read(self, call_id: str) -> tuple[Record, list[Record]] | None:
-        call = self._reader.call(call_id)
-        return None if call is None else (call, self._opened_by(call_id))
 
     def _opened_by(self, call_id: str) -> list[Record]:
         return self._reader.incidents(call_id=call_id)

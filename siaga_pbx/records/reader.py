@@ -5,10 +5,10 @@ a thread) and raises StoreUnavailable when the database cannot be read.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self, TypeAlias
 
-from sqlalchemy import ColumnElement, Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, bindparam, select
 from sqlalchemy.exc import DBAPIError
 
 from siaga_pbx.records.chain import Head
@@ -44,6 +44,10 @@ class Reader:
     def __init__(self, database: str) -> None:
         self._engine = reader_engine(database)
         self._tables = tables()
+        call, incident = self._tables["call"], self._tables["incident"]
+        opened = select(call, incident).outerjoin(incident, incident.c.call_id == call.c.id)
+        opened = opened.where(call.c.id == bindparam("id")).order_by(incident.c.opened_at, incident.c.id)
+        self._call_with_incidents = opened
 
     def __enter__(self) -> Self:
         return self
@@ -77,6 +81,15 @@ class Reader:
     def call(self, id: str) -> Record | None:
         """One call."""
         return self._one("call", id)
+
+    def call_with_incidents(self, id: str) -> tuple[Record, list[Record]] | None:
+        """One call and the incidents it has opened, by one query: whoever orders a dispatch waits for it."""
+        rows = self._all(self._call_with_incidents, {"id": id})
+        if not rows:
+            return None
+        call, incident = self._tables["call"].c.keys(), self._tables["incident"].c.keys()
+        opened = [dict(zip(incident, row[len(call) :], strict=True)) for row in rows if row[len(call)] is not None]
+        return dict(zip(call, rows[0][: len(call)], strict=True)), opened
 
     def events(
         self,
@@ -308,10 +321,10 @@ class Reader:
         except DBAPIError as error:
             raise StoreUnavailable(str(error.orig)) from error
 
-    def _all(self, query: Query) -> list[Row[Any]]:
+    def _all(self, query: Query, values: Mapping[str, object] | None = None) -> list[Row[Any]]:
         try:
             with self._engine.connect() as connection:
-                return list(connection.execute(query))
+                return list(connection.execute(query, values))
         except DBAPIError as error:
             raise StoreUnavailable(str(error.orig)) from error
 
