@@ -49,6 +49,7 @@ from siaga_pbx.media.protocol import (
 )
 from siaga_pbx.media.recorder import FLUSH_S, Disk, Recording
 from siaga_pbx.media.rtcp import interval
+from siaga_pbx.media.seldom import Seldom
 from siaga_pbx.media.sender import Sender
 from siaga_pbx.media.timetable import Timetable
 
@@ -73,6 +74,7 @@ class Calls:
         self, readers: Readers, ports: PortPool, prompts: PromptStore, disk: Disk, tell_daemon: Callable[[Event], None]
     ) -> None:
         self._readers = readers
+        self._seldom = Seldom(readers)
         self._ports = ports
         self._prompts = prompts
         self._disk = disk
@@ -195,7 +197,7 @@ class Calls:
         leg = Leg(command.leg, command.call, command.side, pair, sender, self.tell, now)
         self._legs[leg.name] = leg
         self._readers.add_reader(pair.rtp.fileno(), leg.receive)
-        self._readers.add_reader(pair.rtcp.fileno(), leg.receive_report)
+        self._seldom.add(pair.rtcp.fileno(), leg.receive_report)
         self._watch.add(leg, now)
         self._stand_in.add(sender, now)
         self._reports.add(leg, now + interval(self._chance.random(), first=True))
@@ -225,7 +227,7 @@ class Calls:
         del self._legs[leg.name]
         leg.part()
         self._readers.remove_reader(leg.pair.rtp.fileno())
-        self._readers.remove_reader(leg.pair.rtcp.fileno())
+        self._seldom.remove(leg.pair.rtcp.fileno())
         self.pacer.remove(leg.sender)
         self._watch.remove(leg)
         self._stand_in.remove(leg.sender)

@@ -159,7 +159,7 @@ class Worker:
         self._calls.tell(event)
 
     def _tell(self, event: Event) -> None:
-        if self._daemon is not None:
+        if self._daemon is not None and not self._daemon.is_closing():
             self._daemon.write(self._events.encode(event))
             if self._daemon.transport.get_write_buffer_size() > MAX_UNREAD:
                 self._daemon.transport.abort()
