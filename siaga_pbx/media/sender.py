@@ -280,8 +280,6 @@ class Sender:
             self._run += ahead
             if timestamp != self.timestamp:  # all packets of one telephone-event have the first one's
                 self.timestamp, self._timestamp_at = timestamp, now
-            if self._spread.waiting and not delay:
-                self._spread.flush()
         elif 0x10000 - ahead >= self._run:  # late, and from before the switch
             return
         self._send(payload_type | marker | self._marker, sequence, timestamp, payload, now, delay)
@@ -368,6 +366,8 @@ class Sender:
         if delay:
             self._spread.add(delay, partial(self._put, kind, sequence, timestamp, payload))
         else:
+            if self._spread.waiting:
+                self._spread.flush()
             self._put(kind, sequence, timestamp, payload)
 
     def _put(self, kind: int, sequence: int, timestamp: int, payload: bytes) -> None:

@@ -182,6 +182,18 @@ def test_pieces_are_as_few_as_can_be_and_none_is_too_long(length: int, longest: 
         assert number == 1 or length % 80 == 0
 
 
+def test_a_tick_that_was_late_does_not_overtake() -> None:
+    """Two at once make good for one that was late; what the first has put off goes before the second's."""
+    line = Line(ptime_ms=10)
+    line.sender.play(frames(10), Codec.PCMA)
+    line.run(0.02)
+    for _ in range(3):
+        line.sender.tick(line.now)
+    line.run(0.2)
+    line.check()
+    assert b"".join(packet.payload for packet in line.sent)[:1600] == b"".join(frames(10))
+
+
 def test_what_is_lost_of_a_source_that_is_cut_shows() -> None:
     line = Line(longest_ms=20)
     line.sender.follow()
