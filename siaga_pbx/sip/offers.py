@@ -30,9 +30,13 @@ class Offers:
 
     def receive_invite(self, leg: Leg, request: Request, flow: Flow, now: float) -> None:
         core = self._core
-        if leg.phase is not Phase.TALKING or self._refused(leg, request, flow, now):
-            if leg.phase is not Phase.TALKING:
-                self._not_now(request, flow, now)
+        if leg.calling is not None:  # an INVITE of ours is in progress (RFC 3261 14.2)
+            core.reply(request, flow, 491, now)
+            return
+        if leg.phase is not Phase.TALKING:
+            self._not_now(request, flow, now)
+            return
+        if self._refused(leg, request, flow, now):
             return
         transaction = core.serve_invite(request, flow, leg.dialog.local_tag)
         core.respond(transaction, core.response(request, 100), now)
@@ -55,7 +59,8 @@ class Offers:
 
     def _refused(self, leg: Leg, request: Request, flow: Flow, now: float) -> bool:
         """Refuses an offer that cannot be taken now: 491 while ours is open, 500 while theirs is (RFC 3261 14.2)."""
-        if leg.updating or (leg.phase is Phase.TALKING and leg.calling is not None):
+        ours_is_open = leg.calling is not None and (leg.phase is Phase.TALKING or not is_agreed(leg))
+        if leg.updating or ours_is_open:
             self._core.reply(request, flow, 491, now)
         elif leg.offered is not None or not is_agreed(leg):
             self._not_now(request, flow, now)

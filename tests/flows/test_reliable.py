@@ -438,14 +438,14 @@ def test_a_provisional_without_a_number_needs_no_prack() -> None:
 
 
 def test_their_offer_before_the_answer() -> None:
-    """RFC 3311 5.2: 183 with the answer, PRACK, then an UPDATE with an offer, then a 200 without a body."""
+    """RFC 3311 5.2, RFC 3261 14.2: 183 with the answer, PRACK, then an UPDATE with an offer, then a 200 without a body."""
     bench = Bench()
     peer = Peer(bench, TRUNK)
     invite = outbound(bench)
     peer.answer(invite, 180)
     bench.event(Ringing)
     peer.send(peer.request("UPDATE", sdp=HOLD))
-    bench.response(500)
+    bench.response(491)
     reliably(peer, invite, 183, 1, THEIR_ANSWER)
     bench.event(Ringing)
     peer.answer(bench.request("PRACK"), 200)
@@ -456,7 +456,7 @@ def test_their_offer_before_the_answer() -> None:
     bench.do(bench.stack.accept("leg", OUR_ANSWER, bench.now))
     bench.response(200)
     peer.send(peer.request("INVITE", sdp=HOLD))
-    bench.response(500)
+    bench.response(491)
     peer.answer(invite, 200)
     bench.event(Answered)
     bench.request("ACK")
