@@ -305,6 +305,20 @@ def backup(
 
 
 @app.command()
+def copy_records(
+    source: Annotated[str, typer.Option("--from", metavar="FILE", help="The database of before, a file or a URL.")],
+    config: Config = None,
+) -> int:
+    """Move to another database: copy the one of before, all of it, into the configuration's, which is empty.
+
+    The daemon must be stopped. The chain of the copy is checked, and is the same.
+    """
+    from siaga_pbx.commands import evidence
+
+    return evidence.copy_records_from(config, source)
+
+
+@app.command()
 def report(
     day: Annotated[
         str | None, typer.Option("--day", metavar="YYYY-MM-DD", help="A day of the centre's calendar.")

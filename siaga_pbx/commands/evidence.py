@@ -7,8 +7,10 @@ from pathlib import Path
 from siaga_pbx.commands.common import load_config
 from siaga_pbx.commands.failures import Failed, Misused
 from siaga_pbx.commands.onrecord import note_access, records
+from siaga_pbx.commands.running import running_daemon
 from siaga_pbx.records.backup import back_up
 from siaga_pbx.records.chain import Head
+from siaga_pbx.records.copying import copy_records
 from siaga_pbx.records.database import sqlite_file
 from siaga_pbx.records.errors import RecordsError
 from siaga_pbx.records.reader import Reader
@@ -56,6 +58,28 @@ def backup(file: Path | None, target: Path) -> int:
     if finding.problems:
         raise Failed(f"{target} is a copy of a record with faults, the first: {finding.problems[0]}")
     sys.stdout.write(f"{target}: {target.stat().st_size} bytes, {finding.head.seq} events, head {finding.head}\n")
+    return 0
+
+
+def copy_records_from(file: Path | None, source: str) -> int:
+    """Copies another database into the configuration's, which is empty, while no daemon runs; 1 if that has faults."""
+    config = load_config(file)
+    target, origin = config.records.database, _url(file, source)
+    with running_daemon(config) as daemon:
+        if daemon is not None:
+            raise Failed("a daemon runs: what it writes meanwhile would be missing; stop it first")
+    if origin == target:
+        raise Misused("--from is the configuration's own database: name the new one in its [records] database first")
+    old = sqlite_file(origin)
+    if old is not None and not old.exists():
+        raise Failed(f"no database {old}")
+    try:
+        finding = copy_records(origin, target)
+    except RecordsError as error:
+        raise Failed(str(error)) from error
+    if finding.problems:
+        raise Failed(f"the copy has faults, as may have had the record, the first: {finding.problems[0]}")
+    sys.stdout.write(f"copied: {finding.head.seq} events, head {finding.head}\n")
     return 0
 
 

@@ -29,6 +29,7 @@ COMMANDS = (
     "verify-records",
     "recording",
     "backup",
+    "copy-records",
     "report",
     "hold",
     "erase",
