@@ -131,16 +131,22 @@ def first_listen(
 ) -> Listen | None:
     """The first listening socket of a transport that can reach `peer`: on the address that the route to it leaves by.
 
-    If none is there, the first of its family: it may be another address of the same interface. `others` are sockets
-    that trunks have for themselves: nobody else is to be sent to from them while there is another.
+    If none is there, the first of its family, but from loopback only what stays there: it may be another address of the
+    same interface. `others` are sockets that trunks have for themselves: nobody else is to be sent to from them while
+    there is another.
     """
     family = family_of(peer)
     alike = [own for own in bound if own.transport == transport and family_of(own.host) == family]
     alike = [own for own in alike if own not in others] or alike
     if len(alike) > 1:
-        fit = (route_to(peer), *WILDCARDS)
-        return next((own for own in alike if own.host in fit), alike[0])
+        leaving = route_to(peer)
+        reaching = [own for own in alike if _stays_here(own.host) == _stays_here(leaving)] or alike
+        return next((own for own in alike if own.host in (leaving, *WILDCARDS)), reaching[0])
     return alike[0] if alike else None
+
+
+def _stays_here(host: str) -> bool:
+    return host == "::1" or host.startswith("127.")
 
 
 def family_of(host: str) -> socket.AddressFamily:

@@ -241,7 +241,7 @@ class Endpoint:
         except Exception:  # noqa: BLE001 - ours, and logged: the next datagram is somebody else's call
             self._fault("parse")
             return
-        if self._trace is not None:
+        if self._trace is not None and not isinstance(item, RemoteError):
             self._note(False, "udp", udp.local, source, data)
         self.received(item, Flow("udp", udp.local, source))
 

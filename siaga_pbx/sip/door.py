@@ -45,10 +45,13 @@ class Door:
         """Something that is no message. It is told so if it is a request of someone that we know."""
         core = self._core
         core.out.append(Counted("malformed", error.reason))
-        request = error.request
-        if request is None or request.method == "ACK" or isinstance(self._source_of(flow), Stranger):
+        if isinstance(self._source_of(flow), Stranger):
             return
-        if self._may_refuse(flow, now):
+        if not self._refusals.has(flow.remote[0], now):
+            core.out.append(Counted("dropped", "refusals"))
+            return
+        request = error.request
+        if request is not None and request.method != "ACK" and self._may_refuse(flow, now):
             request.stamp_source(*flow.remote)
             # Without a transaction: it would have to be matched by what could not be read.
             core.out.append(Send(way_back(request, flow), bytes(core.response(request, error.status))))

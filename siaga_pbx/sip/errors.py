@@ -1,5 +1,6 @@
 """The two protocol errors: ours and theirs. Parsing raises RemoteError and nothing else, whatever the bytes were."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,4 +30,9 @@ class RemoteError(SipError):
         self.detail = detail
         self.status = status
         self.fatal = fatal
-        self.request: Request | None = None
+        self.salvage: Callable[[], Request | None] | None = None
+        """What tells `request`: not every message that is broken is answered, and in a flood few are."""
+
+    @property
+    def request(self) -> "Request | None":
+        return self.salvage() if self.salvage is not None else None

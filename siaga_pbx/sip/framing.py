@@ -4,6 +4,7 @@ TCP and TLS deliver them in any pieces, several at once.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from siaga_pbx.sip.errors import RemoteError
@@ -132,5 +133,5 @@ def _length(head: Head) -> int:
         return length
     error = RemoteError("content-length" if length is None else "body-too-large", status=400 if length is None else 513)
     error.fatal = True
-    error.request = partial_request(head)
+    error.salvage = partial(partial_request, head)
     raise error

@@ -8,6 +8,7 @@ meets a hole. All other headers stay text until somebody asks, and an odd one ha
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from siaga_pbx.sip.errors import LocalError, RemoteError
@@ -249,7 +250,7 @@ def build(head: Head, body: bytes) -> Message:
     try:
         return _build_request(head, body)
     except RemoteError as error:
-        error.request = partial_request(head)
+        error.salvage = partial(partial_request, head)
         raise
 
 

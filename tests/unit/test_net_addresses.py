@@ -40,6 +40,7 @@ def told(bound: tuple[Listen, ...], way: Way, advertise: str | None = None, *tru
         # of several, the one that the route leaves by; one that is another trunk's own only if there is no other
         ((Listen("udp", "198.51.100.5", 5060), HERE), Target("udp", "127.0.0.9", 5060), None, ("127.0.0.1", 5066)),
         ((Listen("udp", "198.51.100.5", 5060), THEIRS), Target("udp", "127.0.0.9", 5060), None, ("198.51.100.5", 5060)),
+        ((HERE, Listen("udp", "198.51.100.5", 5060)), Target("udp", "192.0.2.200", 5060), None, ("203.0.113.77", 5060)),
         ((THEIRS,), Target("udp", "127.0.0.9", 5060), None, ("127.0.0.1", 5067)),
         # a connection that we dialled: not its own port, but the one listened on
         (FIXED, Flow("tcp", ("198.51.100.5", 49152), ("10.0.0.9", 5060), 3), None, ("198.51.100.5", 5062)),
