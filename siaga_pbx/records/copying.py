@@ -18,7 +18,7 @@ _ROWS = 1000  # at a time
 def copy_records(source: str, target: str) -> Finding:
     """Copies all of it, in one transaction, into a database that has nothing yet; then proves the copy.
 
-    Both are URLs. What is written to `source` meanwhile is missing. Raises NotPossible and StoreUnavailable, with nothing
+    Both are URLs. What is written to `source` meanwhile is missing. Raises NotPossible, StoreUnavailable; with nothing
     copied.
     """
     file = sqlite_file(source)
