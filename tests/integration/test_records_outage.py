@@ -180,6 +180,36 @@ def test_one_writer_a_database(database: Database) -> None:
         assert store.flush()
 
 
+def test_who_has_patience_waits_for_the_other_writer(database: Database, bell: Bell) -> None:
+    """As a daemon that starts while a command of ours writes: it has callers to serve."""
+    with opened(database) as other:
+        other.write([event("e00000")])
+        store = database.store(Hooks(on_alarm=bell.ring), retry_s=0.05)
+        store.open((), 0.1)
+        store.write([event("e00001")])
+        future = store.commit([event("e00002")])
+        bell.wait_for("records", True)
+        assert (store.queued, store.behind_s > 0, future.done()) == (2, True, False)
+    future.result(20)
+    assert store.flush()
+    store.close()
+    assert bell.rung == [("records", True), ("records", False)]
+    assert kinds(database) == numbered(3)
+
+
+def test_whose_patience_is_not_rewarded_says_what_is_lost(database: Database) -> None:
+    with opened(database):
+        store = database.store()
+        store.open((), 0.0)
+        store.write([event("e00000")])
+        future = store.commit([event("e00001")])
+        store.close()
+        with pytest.raises(StoreUnavailable, match="another process"):
+            future.result(0)
+    assert (store.dropped, store.queued) == (2, 0)
+    assert kinds(database) == []
+
+
 def test_what_is_written_after_the_end_is_counted(database: Database) -> None:
     with opened(database) as store:
         pass
