@@ -20,7 +20,7 @@ from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.reader import Record
 from siaga_pbx.sip import events as sip
 from siaga_pbx.sip.sdp import NoCommonCodec, NoSecurity
-from siaga_pbx.takers import HOLD_AUDIO
+from siaga_pbx.takers import HOLD
 from siaga_pbx.tools import Tools
 
 log = structlog.get_logger(__name__)
@@ -285,7 +285,7 @@ class SeatLines:
     def _bridge(self, line: Line, far: Leg) -> None:
         """They hear each other, unless the call-taker holds."""
         if line.leg.holds:
-            self._tools.media.play(far.id, (), HOLD_AUDIO)
+            self._tools.media.play(far.id, (), (HOLD,))
         else:
             self._tools.media.bridge(line.leg.id, far.id)
         self._tools.media.relay_events(line.leg.id, False)  # feature codes are not for the caller's ear

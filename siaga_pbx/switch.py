@@ -20,6 +20,7 @@ from siaga_pbx.negotiation import confirmed, reoffered
 from siaga_pbx.sip import events as sip
 from siaga_pbx.takers import Takers
 from siaga_pbx.tools import Cancellable, Tools
+from siaga_pbx.whereabouts import Whereabouts
 
 log = structlog.get_logger(__name__)
 
@@ -27,9 +28,13 @@ STOPPING = 'SIP;cause=503;text="Service stopping"'
 
 
 class Switch:
-    """Callers and those who take their calls. Feed it SIP events by `on_sip`, queue events by `tell`."""
+    """Callers and those who take their calls. Feed it SIP events by `on_sip`, queue events by `tell`.
 
-    def __init__(self, config: Config, tools: Tools) -> None:
+    `on_located(call)`: the record knows better where the caller is.
+    """
+
+    def __init__(self, config: Config, tools: Tools, on_located: Callable[[str], None] = lambda _call: None) -> None:
+        self._whereabouts = Whereabouts(tools.log, on_located)
         self.callers = Callers(config, tools, self.tell)
         self.takers = Takers(config, tools, self.callers, self.tell)
         self._tools = tools
@@ -47,8 +52,8 @@ class Switch:
             does.WithdrawOverflow: self.takers.hang_up_overflow,
             does.DropOverflow: self.takers.hang_up_overflow,
             does.ConnectOverflow: self.takers.connect_overflow,
-            does.Hold: self.takers.hold,
-            does.Resume: self.takers.resume_talk,
+            does.Hold: self.takers.follow_hold,
+            does.Resume: self.takers.follow_hold,
             does.DropCaller: self.callers.drop,
             does.Requeued: self.callers.requeued,
             does.Announce: self.callers.announce,
@@ -174,6 +179,9 @@ class Switch:
             case sip.Offered():
                 reoffered(self._tools, leg, event.sdp)
                 self._look_for_hold(leg)
+                self._whereabouts.look(leg, event.request)
+            case sip.Refreshed():
+                self._whereabouts.look(leg, event.request)
             case sip.Confirmed() | sip.Reanswered():
                 self._confirmed(event, leg)
             case sip.AnswerSent():

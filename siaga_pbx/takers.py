@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 NO_PORT_RETRY_S = 1.0
 """A leg without an audio port fails after this long, not at once: the queue must not spin."""
 ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
-HOLD_AUDIO = ("hold",)
-"""The prompts that a held caller hears, again and again."""
+HOLD = "hold"
+"""The prompt that a held caller hears, again and again."""
 _REFUSED_OFFER = (488, 606)
 """What is answered to an offer that is none for the phone (RFC 3261 21.4.26, 21.6.4)."""
 _HEADERS = (("Priority", "emergency"),)
@@ -95,24 +95,18 @@ class Takers:
         self._tell(told.Connected(caller.id, command.seat))
 
     def _bridge(self, caller: Caller, leg: Leg) -> None:
-        """They hear each other, unless whoever takes the call holds it."""
+        """They hear each other, unless whoever takes the call holds it: then the caller hears hold audio."""
         self._callers.answer(caller)
         if leg.holds:
-            self._tools.media.play(caller.leg.id, (), HOLD_AUDIO)
+            self._tools.media.play(caller.leg.id, (), caller.prompts(HOLD))
         else:
             self._tools.media.bridge(caller.leg.id, leg.id)
         caller.leg.bridged = leg.bridged = True
         # What a call-taker keys is for us (feature codes), never for the caller's ear.
         self._tools.media.relay_events(leg.id, leg.role is not Role.SEAT)
 
-    def hold(self, command: does.Hold) -> None:
-        """The caller hears hold audio."""
-        caller = self._callers.live.get(command.call)
-        if caller is not None:
-            self._tools.media.play(caller.leg.id, (), HOLD_AUDIO)
-
-    def resume_talk(self, command: does.Resume) -> None:
-        """The caller and whoever has the call hear each other again."""
+    def follow_hold(self, command: does.Hold | does.Resume) -> None:
+        """Whoever has the call holds it, or does no more."""
         caller = self._callers.live.get(command.call)
         other = self._other(caller) if caller is not None else None
         if caller is not None and other is not None:
@@ -137,7 +131,7 @@ class Takers:
         other = self._other(caller)
         if other is None or not other.answered:
             return False
-        held = isinstance(hears, Play) and hears.loop == HOLD_AUDIO
+        held = isinstance(hears, Play) and hears.loop == caller.prompts(HOLD)
         if not (held if other.holds else isinstance(hears, Bridge)):
             self._bridge(caller, other)
         return True
