@@ -31,10 +31,12 @@ from siaga_pbx.call.commands import (
     DropCaller,
     DropOverflow,
     DropSeat,
+    Hold,
     Noted,
     Offer,
     Outcome,
     Requeued,
+    Resume,
     SeatMissed,
     StartOverflow,
     Withdraw,
@@ -44,9 +46,11 @@ from siaga_pbx.call.events import (
     CallerGone,
     Connected,
     EndedBy,
+    Held,
     OverflowAnswered,
     OverflowFailed,
     OverflowGone,
+    Resumed,
     SeatAnswered,
     SeatFailed,
     SeatGone,
@@ -107,6 +111,11 @@ EVENTS: dict[str, LegEvent] = {
     "overflow fails": OverflowFailed("c", 480),
     "overflow hangs up": OverflowGone("c", EndedBy.OVERFLOW),
     "overflow is lost": OverflowGone("c", EndedBy.FAULT),
+    "a holds": Held("c", "a"),
+    "a resumes": Resumed("c", "a"),
+    "z holds": Held("c", "z"),
+    "overflow holds": Held("c"),
+    "overflow resumes": Resumed("c"),
 }
 
 
@@ -219,6 +228,11 @@ TABLE: dict[str, dict[str, Cell]] = {
     "overflow fails": row(("V", (Waiting, [TO_HEAD]))),
     "overflow hangs up": row(("V", (Ending, OVERFLOW_ENDS))),
     "overflow is lost": row(("V", (Waiting, [TO_HEAD]))),
+    "a holds": row(("T", (Talking, [Hold("c")]))),
+    "a resumes": row(("T", (Talking, [Resume("c")]))),
+    "z holds": row(),
+    "overflow holds": row(("V", (Overflowed, [Hold("c")]))),
+    "overflow resumes": row(("V", (Overflowed, [Resume("c")]))),
 }
 
 
