@@ -4,9 +4,9 @@ A flood that Python reads, a packet at a time, takes the place of the far side's
 that the kernel turns away does not. A kernel that refuses the filter leaves the worker as it would be without.
 """
 
-import ctypes
 import socket
 import struct
+from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeAlias
@@ -37,9 +37,9 @@ def admit_only(bound: socket.socket, places: Sequence[Place]) -> bool:
     if len(places) > MAX_PLACES:
         return False
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program(places))
-    kept = ctypes.create_string_buffer(code, len(code))  # until the call has returned
+    placed = array("B", code)  # where the kernel reads it, until the call has returned
     with suppress(OSError):
-        bound.setsockopt(socket.SOL_SOCKET, _ATTACH, struct.pack("@HP", len(code) // 8, ctypes.addressof(kept)))
+        bound.setsockopt(socket.SOL_SOCKET, _ATTACH, struct.pack("@HP", len(code) // 8, placed.buffer_info()[0]))
         return True
     return False
 

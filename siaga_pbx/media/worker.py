@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic
+from typing import Self
 
 import structlog
 import uvloop
@@ -178,10 +179,15 @@ class _Claim:
         self._wait = wait
         self._descriptor = -1
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         while not self._taken():
             if not self._wait:
                 raise AlreadyRunning(f"{self._path} is locked: this worker runs already")
+        return self
+
+    def let_go(self) -> None:
+        """In a process forked from the one whose claim it is: its own part of it. The lock stays."""
+        os.close(self._descriptor)
 
     def _taken(self) -> bool:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -242,11 +248,23 @@ def run(settings: MediaSettings, index: int, linger_s: float = LINGER_S, *, wait
     if wait:
         Notifier().ready("waiting to take over from another")
     try:
-        with _Claim(socket_path(settings, index), wait=wait):
-            return Keeper(partial(_work, settings, index, prompts, linger_s)).run()
+        with _Claim(socket_path(settings, index), wait=wait) as claim:
+            return _keep(claim, settings, index, prompts, linger_s)
     except (AlreadyRunning, OSError) as error:
         sys.stderr.write(f"siaga-pbx media: {error}\n")
         return 1
+
+
+def _keep(claim: _Claim, settings: MediaSettings, index: int, prompts: PromptStore, linger_s: float) -> int:
+    work = partial(_work, settings, index, prompts, linger_s)
+    return Keeper(work, partial(_stand_by, claim, settings, index, prompts, linger_s)).run()
+
+
+def _stand_by(others: _Claim, settings: MediaSettings, index: int, prompts: PromptStore, linger_s: float) -> int:
+    """A keeper that waits until both keeper and worker are gone."""
+    others.let_go()
+    with _Claim(socket_path(settings, index), wait=True) as claim:
+        return _keep(claim, settings, index, prompts, linger_s)
 
 
 def _work(settings: MediaSettings, index: int, prompts: PromptStore, linger_s: float) -> int:

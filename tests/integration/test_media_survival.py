@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from siaga_pbx.media.events import LocalMedia, MediaDown, MediaUp
+from siaga_pbx.media.keeper import RESPAWN_S
 from siaga_pbx.media.prompts import PromptStore
 from siaga_pbx.media.protocol import (
     Closed,
@@ -40,7 +41,7 @@ from siaga_pbx.media.protocol import (
 )
 from siaga_pbx.media.wire import commands
 from tests.integration.test_media import find, read_stereo
-from tests.media_kit import FRAME_S, FarEnd, Media, Packet, media, new_settings, noise
+from tests.media_kit import FRAME_S, PATIENCE_S, FarEnd, Media, Packet, media, new_settings, noise
 from tests.media_process import Settings
 
 pytestmark = pytest.mark.quiet
@@ -88,6 +89,10 @@ def kill(pid: int) -> None:
 
 def keeper_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def children_of(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
 def longest_gap(packets: list[Packet]) -> float:
@@ -333,19 +338,71 @@ def test_a_port_that_somebody_took_meanwhile_is_told_of(tmp_path: Path) -> None:
     with_call(new_settings(tmp_path), test)
 
 
-def test_a_worker_that_dies_with_its_keeper_is_started_anew(tmp_path: Path) -> None:
+def test_a_worker_that_dies_with_its_keeper_is_replaced_as_soon(tmp_path: Path) -> None:
+    """The keeper that stands by takes over; and when all of them go, the daemon starts anew."""
+
     async def test(call: Call) -> None:
         m = call.media
         (pid,) = m.client.worker_pids
-        kill(keeper_of(pid))
-        kill(pid)
-        up = await m.events.get(MediaUp, 2)
-        assert up.resumed == ("c", "s")
-        of_caller = noise(5, 1)
-        await call.caller.talk(call.at_caller, of_caller)
+        of_caller = noise(150, 1)
+        call.seat.forget()
+
+        async def murder() -> None:
+            await call.seat.heard_frame(of_caller[60])
+            kill(keeper_of(pid))
+            kill(pid)
+
+        await asyncio.gather(call.caller.talk(call.at_caller, of_caller), murder())
         await call.seat.heard_frame(of_caller[-1])
+        heard = what_was_heard(call.seat.packets, of_caller)
+        turn = next(at for at in range(len(heard)) if heard[at] != at)
+        assert (heard[turn] - turn) * FRAME_S < BACK_S, "counted in what is missing"
+        assert (await m.events.get(MediaUp, 2)).resumed == ("c", "s")
+        (pid,) = m.client.worker_pids
+        keeper = keeper_of(pid)
+        for one in (*(child for child in children_of(keeper) if child != pid), keeper, pid):
+            kill(one)
+        await m.events.get(MediaUp, 3)
+        await call.caller.talk(call.at_caller, noise(5, 1))
+        await call.seat.heard_frame(noise(5, 1)[-1])
 
     with_call(new_settings(tmp_path), test)
+
+
+def test_a_standby_is_replaced_and_goes_with_its_keeper(tmp_path: Path) -> None:
+    async def test(call: Call) -> None:
+        m = call.media
+        (pid,) = m.client.worker_pids
+        keeper = keeper_of(pid)
+        (standby,) = children_of(keeper) - {pid}
+        await asyncio.sleep(RESPAWN_S)  # one that dies at once is not
+        kill(standby)
+        await until(lambda: bool(children_of(keeper) - {pid, standby}))
+        family = {keeper, *children_of(keeper)}
+        m.client.close("c")
+        m.client.close("s")
+        await m.events.get(Closed, 2)
+        m.legs.clear()
+        os.kill(keeper, signal.SIGTERM)
+        await until(lambda: not any(is_alive(one) for one in family))
+        await m.events.get(MediaUp, 2)
+
+    with_call(new_settings(tmp_path), test)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Waits for other processes."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it runs; one that has ended and waits to be asked why does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_worker_outlives_its_keeper(tmp_path: Path) -> None:
@@ -364,7 +421,7 @@ def test_a_worker_outlives_its_keeper(tmp_path: Path) -> None:
 
 
 def test_workers_that_the_service_manager_starts(tmp_path: Path) -> None:
-    """The daemon cannot start any itself. One that waits takes the place of one whose keeper died too."""
+    """The daemon cannot start any itself. One that waits takes the place of one that is gone with all its processes."""
     settings = new_settings(tmp_path)
 
     async def unit() -> asyncio.subprocess.Process:
@@ -381,8 +438,8 @@ def test_workers_that_the_service_manager_starts(tmp_path: Path) -> None:
                 local = m.open("c")
                 m.client.connect("c", caller.remote())
                 m.client.echo("c")
-                kill(first.pid)
-                kill(pid)
+                for one in (*children_of(first.pid), first.pid):
+                    kill(one)
                 await first.wait()
                 await m.events.get(MediaUp, 2)
                 frames = noise(5, 1)
