@@ -9,6 +9,9 @@ from siaga_pbx.call.events import CallId
 FIRST_S = 10.0
 """When a caller is told first: after the greeting. Most are answered by then, and never told."""
 
+LAST_PLACE = 299
+"""The numbers above are not among the prompts: who is that far back is told nothing."""
+
 
 class Announcements:
     """`watch` each call that changes, `due` when the time has come. Nobody is told a place behind the one told before:
@@ -38,7 +41,7 @@ class Announcements:
         told = []
         for call in calls:
             self._at[call] = now + every_s
-            if places[call] <= self._told.get(call, places[call]):
+            if places[call] <= min(self._told.get(call, LAST_PLACE), LAST_PLACE):
                 self._told[call] = places[call]
                 told.append(Announce(call, places[call]))
         return told

@@ -117,6 +117,16 @@ def test_who_is_offered_to_a_seat_still_waits() -> None:
     assert centre.told == [(10, "a", 1)]
 
 
+def test_from_where_there_are_no_words_for_the_place_nobody_is_told() -> None:
+    centre = Centre()
+    centre.do(*(CallArrived(f"{number}") for number in range(1, 302)))
+    centre.wait(10)
+    assert [place for _, _, place in centre.told] == list(range(1, 300))
+    centre.do(CallerGone("1", EndedBy.CALLER), CallerGone("2", EndedBy.CALLER))
+    centre.wait(30)
+    assert centre.told[-1] == (40, "301", 299)
+
+
 @pytest.mark.parametrize(("every", "told"), [(0.0, []), (5.0, [5, 10, 15, 20]), (12.0, [10, 22])])
 def test_how_often_is_a_setting(every: float, told: list[int]) -> None:
     centre = Centre(Settings(announce_every_s=every))
