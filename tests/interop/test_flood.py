@@ -13,6 +13,7 @@ import pytest
 from benchmarks.batches import Batches
 from benchmarks.flood import malformed, register
 from siaga_pbx.demo.centre import DAEMON, TRUNK, Centre, free_port
+from siaga_pbx.sip.failures import LIMIT
 from tests.interop.audio import Rtp
 from tests.interop.calls import SEAT, bridged, carrier, registered
 from tests.interop.centres import metric, row, running, until
@@ -20,6 +21,7 @@ from tests.interop.uac import Ua
 
 OWN = "127.0.0.7"
 """The address of a trunk that has a socket for itself."""
+OFFICE, ELSEWHERE, THIEF = "127.0.0.33", "127.0.0.34", "127.0.0.35"
 STRANGER = "127.0.0.9"
 MESSAGES = 2000
 BATCH = 50
@@ -92,10 +94,29 @@ def test_a_trunk_s_own_socket_is_for_nobody_else(centre: Centre) -> None:
             assert call.bye().status == 200
 
 
+def test_who_guesses_behind_a_nat_silences_himself_alone(centre: Centre) -> None:
+    """Neither the phone whose name he guesses at, nor that seat at another address."""
+    server = DAEMON, centre.sip_port
+    with Ua(server, OFFICE, "101") as phone, Ua(server, OFFICE) as guesser, Ua(server, ELSEWHERE, "102") as other:
+        assert phone.register("101", centre.password("101")).status == 200
+        for seat in ("101", "102"):
+            for guess in range(LIMIT):
+                challenge = guesser.try_register(seat)
+                assert challenge is not None
+                told = guesser.try_register(seat, challenge, f"guess {guess}", within=0.5 if guess == LIMIT - 1 else 20)
+            assert told is None, "from here on not even a challenge"
+            assert guesser.try_register(seat, within=0.5) is None
+        assert phone.register("101", centre.password("101")).status == 200
+        assert other.register("102", centre.password("102")).status == 200
+        for one, seat in ((phone, "101"), (other, "102")):
+            assert one.register(seat, centre.password(seat), expires=0).status == 200
+
+
 def test_what_opened_the_door_once_does_not_open_it_again(centre: Centre) -> None:
     """A nonce with its count is good for one request, at one address (RFC 7616 3.3, 5.12)."""
     password = centre.password("102")
-    with Ua((DAEMON, centre.sip_port), SEAT, "102") as phone, Ua((DAEMON, centre.sip_port), STRANGER, "102") as thief:
+    server = DAEMON, centre.sip_port
+    with Ua(server, ELSEWHERE, "102") as phone, Ua(server, THIEF, "102") as thief:
         challenge = phone.try_register("102")
         assert challenge is not None
         stolen = thief.try_register("102", challenge, password)
