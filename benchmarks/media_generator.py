@@ -70,6 +70,8 @@ class Generator:
         self._payload_type = payload_type
         self._delays: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
         self._first_sequence = 0
+        self._since = 0
+        """What was sent before, by an earlier run, is not counted."""
         self.port = int(self._socket.getsockname()[1])
 
     def prepare(self, ports: list[int]) -> None:
@@ -92,6 +94,7 @@ class Generator:
             self._delays = []
             self._take()
         start, slot, slots, sent = time.monotonic(), 0, int(seconds * 50) * SLOTS, 0
+        self._since = time.monotonic_ns()
         while slot < slots:
             if time.monotonic() >= start + slot * 0.02 / SLOTS:
                 sent += self._send(slot % SLOTS, self._first_sequence + slot // SLOTS)
@@ -128,7 +131,8 @@ class Generator:
             now = time.monotonic_ns()
             audio = self._space[:count]
             audio = audio[(audio[:, 12:172] == 0x55).sum(axis=1) >= 150]  # not the relay's own silence
-            self._delays.append(now - audio[:, 12:20].copy().view("<i8")[:, 0])
+            at = audio[:, 12:20].copy().view("<i8")[:, 0]
+            self._delays.append(now - at[at >= self._since])
 
 
 def _messages(

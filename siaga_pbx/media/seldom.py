@@ -31,4 +31,5 @@ class Seldom:
 
     def _read(self) -> None:
         for fd, _ in self._epoll.poll(0):
-            self._callbacks[fd]()
+            if (callback := self._callbacks.get(fd)) is not None:  # else one before it has ended that leg
+                callback()
