@@ -87,6 +87,22 @@ def test_what_is_granted(flow: Flow, asked: int | None, granted: int) -> None:
     assert bench.stack.bindings() == []
 
 
+@pytest.mark.parametrize(
+    ("flow", "granted"), [(SEAT, 60), (Flow("tcp", US, ("203.0.113.5", 40001), 3), 300)], ids=["udp", "tcp"]
+)
+def test_behind_a_nat_a_way_that_is_lost_is_found_again_within_a_minute(flow: Flow, granted: int) -> None:
+    """Over TCP its end is noticed."""
+    bench = Bench()
+
+    def from_inside(request: Request) -> None:
+        request.headers.set(
+            "Via", f"SIP/2.0/{flow.transport.upper()} 10.0.0.11:5060;branch=z9hG4bK{bench.registrations}x"
+        )
+
+    ok = register(bench, flow, contact="<sip:x@10.0.0.11:5060>", expires=3600, change=from_inside)
+    assert (ok.headers.get("Contact") or "").endswith(f";expires={granted}")
+
+
 def test_a_registration_by_expires_0_of_the_contact_is_removed() -> None:
     bench = Bench()
     register(bench)
