@@ -90,8 +90,9 @@ class Playout:
         """The next 20 ms, `FRAME` linear samples; None for silence."""
         self._taken_at = now
         if _signed(self._newest - self._next) <= 0:
-            self._idle = min(self._idle + 1, IDLE)
-            self._next = (self._next + FRAME) & _ALL
+            if self._idle < IDLE:
+                self._idle += 1
+                self._next = (self._next + FRAME) & _ALL
             return self._missing()
         self._idle = 0
         slip = self._correction()

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from siaga_pbx.media.g711 import FRAME, RATE, encode
@@ -133,3 +135,26 @@ def test_any_length_of_packet_is_survived(size: int) -> None:
         playout.put(1, n * size & 0xFFFFFFFF, bytes(size), Codec.PCMA, n / 50)
         frame = playout.take(n / 50)
         assert frame is None or len(frame) == FRAME
+
+
+packets = st.tuples(
+    st.integers(1, 3),
+    st.one_of(st.integers(0, 0xFFFFFFFF), st.integers(-5000, 5000), st.integers(-40, 40).map(lambda n: n * FRAME)),
+    st.sampled_from([1, 80, 160, 163, 240, 480, 1600, 4000]),
+    st.sampled_from(Codec),
+)
+
+
+@given(st.lists(st.one_of(packets, st.integers(1, 80))))
+def test_whatever_comes_there_is_a_frame_or_silence(history: list[tuple[int, int, int, Codec] | int]) -> None:
+    """Of packets (numbering, timestamp, size, law) and numbers of 20 ms, in any order."""
+    playout, now = Playout(), 1000.0
+    for one in history:
+        if isinstance(one, tuple):
+            epoch, timestamp, size, law = one
+            playout.put(epoch, timestamp & 0xFFFFFFFF, bytes(size), law, now)
+            continue
+        for _ in range(one):
+            now += 0.02
+            frame = playout.take(now)
+            assert frame is None or (frame.shape == (FRAME,) and frame.dtype == np.int16)

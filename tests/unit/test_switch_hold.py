@@ -104,6 +104,29 @@ def test_a_refresh_while_on_hold_changes_nothing(centre: Centre) -> None:
     assert len(on_record(centre)) == 1
 
 
+def test_an_update_holds_as_a_re_invite_does(centre: Centre) -> None:
+    _, seat = talking(centre)
+    seat.send(seat.request("UPDATE", sdp=described(seat, 2, Direction.SENDONLY)))
+    assert direction_of(Sdp.parse(centre.sent_response(200).body)) is Direction.RECVONLY
+    assert hears(centre, Role.CALLER) == "hold"
+
+
+def test_when_both_hold_the_talk_goes_on_once_neither_does(centre: Centre) -> None:
+    caller, seat = talking(centre)
+    hold(seat)
+    hold(caller)
+    assert not centre.media.remotes[leg_of(centre, Role.CALLER).id].sending
+    resume(caller)
+    assert hears(centre, Role.CALLER) == "hold"
+    hold(caller)
+    resume(seat)
+    assert hears(centre, Role.CALLER) == "talk"
+    resume(caller)
+    assert all(remote.sending for remote in centre.media.remotes.values())
+    kinds = ["on_hold", "on_hold", "resumed", "on_hold", "resumed", "resumed"]
+    assert [kind for kind, _ in on_record(centre)] == kinds
+
+
 def test_a_phone_that_says_how_it_holds_in_its_ack_holds_too(centre: Centre) -> None:
     """A re-INVITE without an offer: ours is in the 200, their answer in the ACK."""
     _, seat = talking(centre)
