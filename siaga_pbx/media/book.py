@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from siaga_pbx.media.protocol import (
+    Account,
     Bridge,
     Close,
     Closed,
@@ -22,6 +23,7 @@ from siaga_pbx.media.protocol import (
     OpenFailed,
     Play,
     Played,
+    Recall,
     Record,
     RecordBegan,
     Recorded,
@@ -54,7 +56,7 @@ class Book:
                 self._stopped.add(command.call)
             case Bridge():
                 self._bridge(command)
-            case Connect() | RelayEvents() | Play() | Echo() | Confer() | Unbridge() | Close():
+            case Connect() | RelayEvents() | Recall() | Play() | Echo() | Confer() | Unbridge() | Close():
                 if command.leg in self.legs:
                     self._obey_for(self.legs[command.leg], command)
 
@@ -68,6 +70,9 @@ class Book:
             case Rolled():
                 if (leg := self.legs.get(event.leg)) is not None and leg.connect is not None:
                     self.legs[event.leg] = replace(leg, connect=replace(leg.connect, rolls=event.rolls))
+            case Account():
+                if (leg := self.legs.get(event.leg)) is not None:
+                    self.legs[event.leg] = replace(leg, account=Recall(event.leg, event.stats))
             case Played():
                 if (leg := self.legs.get(event.leg)) is not None:
                     self.legs[event.leg] = replace(leg, feed=_played(leg))
@@ -104,6 +109,8 @@ class Book:
             has = there.get(name)
             if has is None:
                 made.append(leg.open)
+                if leg.account is not None:
+                    made.append(leg.account)
             if leg.connect is not None and not _same_far_side(leg.connect, has):
                 made.append(leg.connect)
             if leg.events is not None and (has is None or has.events != leg.events):
@@ -123,13 +130,15 @@ class Book:
         return commands
 
     def _obey_for(
-        self, leg: LegState, command: Connect | RelayEvents | Play | Echo | Confer | Unbridge | Close
+        self, leg: LegState, command: Connect | RelayEvents | Recall | Play | Echo | Confer | Unbridge | Close
     ) -> None:
         match command:
             case Connect():
                 self.legs[command.leg] = replace(leg, connect=_with_source(command, leg.connect))
             case RelayEvents():
                 self.legs[command.leg] = replace(leg, events=command)
+            case Recall():
+                self.legs[command.leg] = replace(leg, account=command)
             case Play() | Echo() | Confer():
                 self._feed(command.leg, command)
             case Unbridge():

@@ -17,6 +17,7 @@ from siaga_pbx.media.pieces import Cancellable
 from siaga_pbx.media.ports import NoPort, PortPair, PortPool
 from siaga_pbx.media.prompts import Playing, PromptStore
 from siaga_pbx.media.protocol import (
+    Account,
     Bind,
     BindFailed,
     Bound,
@@ -37,6 +38,7 @@ from siaga_pbx.media.protocol import (
     Played,
     Pong,
     PromptMissing,
+    Recall,
     Record,
     RecordBegan,
     RecordFailed,
@@ -151,7 +153,7 @@ class Calls:
                 self._close(leg)
 
     def _perform_on(
-        self, leg: Leg, command: Connect | Play | Confer | Unbridge | RelayEvents | SendKeys | Echo | Close
+        self, leg: Leg, command: Connect | Play | Confer | Unbridge | RelayEvents | SendKeys | Echo | Recall | Close
     ) -> None:
         match command:
             case Connect():
@@ -164,6 +166,8 @@ class Calls:
                 leg.part()
             case RelayEvents():
                 leg.relay_events = command.on
+            case Recall():
+                leg.before = command.stats
             case SendKeys():
                 leg.sender.press(command.keys)
             case Echo():
@@ -277,6 +281,7 @@ class Calls:
 
     def _report(self, leg: Leg, now: float) -> float:
         leg.send_report(now, time.time())
+        self.tell(Account(leg.name, leg.stats()))
         return interval(self._chance.random())
 
     def _pong(self, ping: Ping) -> None:

@@ -2,8 +2,7 @@
 
     client = MediaClient(config.media, on_event, spawn=[sys.executable, "-m", "siaga_pbx", "media", "--config", path])
     await client.start()
-    for call, legs in client.surviving().items(): ...       # what an earlier daemon left: client.claim(leg), then
-    client.release_unclaimed()
+    for call, legs in client.surviving().items(): ...    # claim(leg) what an earlier daemon left, release_unclaimed()
     local = client.open(call, leg, Side.CALLER, peer="192.0.2.1")      # its address and port go into the SDP
     client.connect(leg, Remote(host, port, Codec.PCMA, ...)); client.play(leg, ("greeting",), ("waiting",))
 
@@ -28,6 +27,7 @@ from siaga_pbx.media.book import Book
 from siaga_pbx.media.events import LocalMedia, MediaDown, MediaEvent, MediaUp, StrayLegs
 from siaga_pbx.media.link import PING_S, Link, LinkHandlers
 from siaga_pbx.media.protocol import (
+    Account,
     BindFailed,
     Bound,
     Bridge,
@@ -54,6 +54,7 @@ from siaga_pbx.media.protocol import (
     RecordGap,
     RelayEvents,
     Remote,
+    Rolled,
     SendKeys,
     Side,
     State,
@@ -338,7 +339,7 @@ class MediaClient:
                 self._note_ready()
             case Pong():
                 self._reserve.fill(link)
-            case Hello() | State():
+            case Hello() | State() | Account() | Rolled():
                 pass
             case RecordBegan() | Recorded() | RecordFailed() | RecordGap():
                 self._on_event(event)

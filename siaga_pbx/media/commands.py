@@ -7,6 +7,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from siaga_pbx.media.stats import LegStats
+
 MAX_ONCE = 32
 """Prompts in one `Play`: more is a fault of the caller of `play`, not an announcement."""
 
@@ -205,6 +207,15 @@ class SendKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """What a worker that is no more had counted of the leg: its account goes on from there."""
+
+    leg: str
+    stats: LegStats
+    type: Literal["recall"] = "recall"
+
+
+@dataclass(frozen=True, slots=True)
 class Echo:
     """Send the leg its own audio back (test call)."""
 
@@ -274,6 +285,7 @@ Command: TypeAlias = (
     | RelayEvents
     | SendKeys
     | Echo
+    | Recall
     | Record
     | StopRecord
     | Close

@@ -31,6 +31,7 @@ from siaga_pbx.media.rtp import COMFORT_NOISE, HEADER, HEADER_SIZE, MARKER, PLAI
 from siaga_pbx.media.sender import Sender, Track
 from siaga_pbx.media.source import Source
 from siaga_pbx.media.srtp import Cipher
+from siaga_pbx.media.stats import together
 
 MAX_PACKET = 2048
 """Bytes read of a packet: more than any network carries whole; the rest of a longer one is cut off."""
@@ -54,6 +55,7 @@ class Leg:
         "_silent_since",
         "_silent_told",
         "_tell",
+        "before",
         "call",
         "door",
         "hearer",
@@ -97,6 +99,8 @@ class Leg:
         self.said: Track | None = None
         self.relay_events = True
         self.malformed = self.keys_pressed = 0
+        self.before: LegStats | None = None
+        """What another worker had counted."""
         self.door = Door(name, pair, tell)
         self._cipher: Cipher | None = None
         self._lock = self.door.lock
@@ -245,7 +249,7 @@ class Leg:
 
     def stats(self) -> LegStats:
         receiver, heard = self.receiver, self.reporter.heard
-        return LegStats(
+        own = LegStats(
             received=receiver.received,
             sent=self.sender.sent - self.sender.unsent,
             lost=receiver.lost,
@@ -261,6 +265,7 @@ class Leg:
             remote_jitter_ms=heard.jitter_ms if heard is not None else None,
             round_trip_ms=heard.round_trip_ms if heard is not None else None,
         )
+        return own if self.before is None else together(self.before, own)
 
     @property
     def _others_heard_at(self) -> float | None:

@@ -27,6 +27,7 @@ from siaga_pbx.media.commands import (
     Part,
     Ping,
     Play,
+    Recall,
     Record,
     RelayEvents,
     Remote,
@@ -37,11 +38,13 @@ from siaga_pbx.media.commands import (
     StopRecord,
     Unbridge,
 )
+from siaga_pbx.media.stats import LegStats
 
 __all__ = [
     "MAX_ONCE",
     "OFFERED_EVENT",
     "VERSION",
+    "Account",
     "Bind",
     "BindFailed",
     "Bound",
@@ -73,6 +76,7 @@ __all__ = [
     "Played",
     "Pong",
     "PromptMissing",
+    "Recall",
     "Record",
     "RecordBegan",
     "RecordFailed",
@@ -94,7 +98,7 @@ __all__ = [
     "Why",
 ]
 
-VERSION = 5
+VERSION = 6
 """Raised whenever an old peer would misunderstand a new one; a worker of another version is ended and replaced."""
 
 
@@ -118,6 +122,8 @@ class LegState:
     events: RelayEvents | None = None
     feed: Play | Bridge | Confer | Echo | None = None
     """What it is sent: silence is a `Play` of nothing; None: nothing yet, not even silence."""
+    account: Recall | None = None
+    """What was counted of it, as it was told last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,31 +273,13 @@ class HeardAgain:
     type: Literal["heard_again"] = "heard_again"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LegStats:
-    """A leg's account. Loss and jitter as RFC 3550 A.3 and A.8 count them; times in milliseconds."""
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The leg's account so far, told now and then: another worker that goes on with the leg goes on with it too."""
 
-    received: int = 0
-    sent: int = 0
-    lost: int = 0
-    """Packets of the far side that never came."""
-    duplicate: int = 0
-    reordered: int = 0
-    late: int = 0
-    """Packets that came so much later than others that a phone has no use for them (see `rtp.LATE`)."""
-    jitter_ms: float = 0.0
-    longest_gap_ms: float = 0.0
-    """The longest time between two packets from the far side, but for holds."""
-    rejected: int = 0
-    """Packets dropped because they came from somewhere else."""
-    malformed: int = 0
-    events: int = 0
-    """Keys pressed."""
-    remote_lost: int | None = None
-    """What the far side says it missed of ours (RTCP); None if it never said."""
-    remote_jitter_ms: float | None = None
-    round_trip_ms: float | None = None
-    """To the far side and back (RFC 3550 6.4.1), as its last report tells; None if none does."""
+    leg: str
+    stats: LegStats
+    type: Literal["account"] = "account"
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,4 +355,4 @@ LegEvent: TypeAlias = (
     OpenFailed | FirstPacket | Rolled | Refused | Dtmf | Played | PromptMissing | Silent | Unheard | HeardAgain | Closed
 )
 CallEvent: TypeAlias = RecordBegan | Recorded | RecordFailed | RecordGap
-Event: TypeAlias = LegEvent | CallEvent | Hello | State | Bound | BindFailed | Pong
+Event: TypeAlias = LegEvent | CallEvent | Account | Hello | State | Bound | BindFailed | Pong

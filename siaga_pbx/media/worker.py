@@ -31,7 +31,19 @@ from siaga_pbx.media.calls import Calls
 from siaga_pbx.media.keeper import Keeper
 from siaga_pbx.media.ports import PortPool
 from siaga_pbx.media.prompts import PromptStore
-from siaga_pbx.media.protocol import VERSION, BindFailed, Bound, CallEvent, Closed, Command, Event, Hello, Pong, State
+from siaga_pbx.media.protocol import (
+    VERSION,
+    Account,
+    BindFailed,
+    Bound,
+    CallEvent,
+    Closed,
+    Command,
+    Event,
+    Hello,
+    Pong,
+    State,
+)
 from siaga_pbx.media.recorder import Disk
 from siaga_pbx.media.settings import MediaSettings, lock_path, port_pairs, socket_path
 from siaga_pbx.media.wire import Lines, ProtocolError, commands, events
@@ -166,7 +178,7 @@ class Worker:
                 self._daemon.transport.abort()
         elif isinstance(event, Closed | CallEvent):
             self._kept_ends.append(event)
-        elif not isinstance(event, Bound | BindFailed | Pong | State):
+        elif not isinstance(event, Account | Bound | BindFailed | Pong | State):
             self._kept.append(event)
 
 

@@ -261,6 +261,27 @@ def test_the_source_found_stays_the_only_one(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_a_legs_account_goes_on(tmp_path: Path) -> None:
+    async def test(call: Call) -> None:
+        m = call.media
+        await call.caller.talk(call.at_caller, noise(20, 1))
+        told = 0
+        while told < 21:  # with its reports to the far side
+            state = m.client.state_of("c")
+            told = state.account.stats.received if state is not None and state.account is not None else 0
+            await asyncio.sleep(FRAME_S)
+        kill(m.client.worker_pids[0])
+        await m.events.get(MediaUp, 2)
+        call.seat.forget()
+        await call.seat.heard_number(1)  # the new one is at work
+        await call.caller.talk(call.at_caller, noise(20, 2))
+        await call.seat.heard_frame(noise(20, 2)[-1])
+        m.client.close("c")
+        assert (await m.events.get(Closed)).stats.received == 41
+
+    with_call(new_settings(tmp_path), test)
+
+
 def test_a_leg_made_while_no_worker_is_there(tmp_path: Path) -> None:
     """The seat is called, moved and joined in the moment of the caller's worker's death."""
 
