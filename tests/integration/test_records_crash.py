@@ -70,7 +70,7 @@ def test_killed_hundreds_of_times_while_it_replays(database: Database) -> None:
 def replayed(database: Database, seed: int, kills: int) -> None:
     """SIGKILL at so many points of replays: each call of each journal is there once, whole and in order."""
     command = [sys.executable, "-m", "tests.records_replay", database.url, str(database.journal), str(seed), str(kills)]
-    calls = int(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=600).stdout)
+    calls = int(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=3600).stdout)
     assert calls > CALLS, "no replay came to its end"
     assert calls <= CALLS * kills, "no kill came in the middle of one"
     assert outage_kinds(database) == events_of(calls)
