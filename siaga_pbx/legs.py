@@ -206,7 +206,7 @@ class LegBook:
         try:
             security = self._keys.security(leg.seat, leg.transport) if self._keys and leg.seat is not None else None
         except NoSecurity as error:
-            self.unprotected(leg, str(error))
+            self.unprotected(leg, error.detail)
             return False
         side = _SIDES.get(leg.role, media.Side.CALLER)
         place = self._client.open(leg.call, leg.id, side, leg.peer)

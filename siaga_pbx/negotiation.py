@@ -16,7 +16,7 @@ def agree(tools: Tools, leg: Leg, answer: Sdp | None) -> bool:
     except NoCommonCodec as error:
         agreed = False
         if isinstance(error, NoSecurity):
-            tools.legs.unprotected(leg, str(error))
+            tools.legs.unprotected(leg, error.detail)
     if agreed:
         tools.legs.connect(leg)
     return agreed

@@ -163,7 +163,7 @@ class SeatLines:
             ours = leg.reply(event.sdp)
         except NoCommonCodec as error:
             if isinstance(error, NoSecurity):
-                tools.legs.unprotected(leg, str(error))
+                tools.legs.unprotected(leg, error.detail)
             tools.perform(tools.stack.reject(leg.id, 488, tools.now(), sdp=leg.offer()))
             tools.legs.close(leg)
             return

@@ -31,6 +31,7 @@ from siaga_pbx.metrics import Metrics
 from siaga_pbx.records.reader import Reader, Record
 from siaga_pbx.records.store import Store
 from siaga_pbx.records.times import utc_text
+from siaga_pbx.seatkeys import SeatKeys
 from siaga_pbx.seatlines import Actions, SeatLines
 from siaga_pbx.sip.digest import Challenge
 from siaga_pbx.sip.events import Output, Resolve, Send
@@ -235,6 +236,7 @@ class Centre(Bench):
         self.reader = Reader(self.config.records.database)
         self.metrics = Metrics(CollectorRegistry())
         self.alarms = Alarms(self.store, self.utc, self.metrics.alarm_active)
+        self.keys = SeatKeys(self.config, self.alarms)
         self.media = worker
         self.later: list[_Later] = []
         self.dispatched: list[tuple[str, str, str]] = []
@@ -247,7 +249,7 @@ class Centre(Bench):
             perform=self.do,
             queue=Queue(self.config.queue, self.config.seats),
             media=self.media,
-            legs=LegBook(self.media, lambda trunk: networks.get(trunk, ())),
+            legs=LegBook(self.media, lambda trunk: networks.get(trunk, ()), keys=self.keys),
             log=CallLog(self.store, self.utc, "cirebon"),
             alarms=self.alarms,
             metrics=self.metrics,

@@ -67,12 +67,16 @@ def _direction(sends: bool, receives: bool) -> Direction:
 class NoCommonCodec(RemoteError):
     """There is no stream of G.711 that both can use: 488, with `make_offer` as the description of what we can."""
 
+    slug = "no-common-codec"
+
     def __init__(self, detail: str) -> None:
-        super().__init__("no-common-codec", detail, status=488)
+        super().__init__(self.slug, detail, status=488)
 
 
 class NoSecurity(NoCommonCodec):
     """There is a stream, but not with the keys that one of the two cannot do without."""
+
+    slug = "no-srtp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,6 @@ class Media:
     profile: str
     formats: tuple[str, ...]
     lines: tuple[Line, ...] = ()
-
-    def attribute(self, name: str) -> str | None:
-        """The value of the first `a=name:value`."""
-        prefix = name + ":"
-        return next((value[len(prefix) :].strip() for letter, value in self.lines if _is(letter, value, prefix)), None)
 
     def with_lines(self, *lines: Line) -> "Media":
         return replace(self, lines=(*self.lines, *lines)) if lines else self
@@ -106,10 +105,6 @@ class Media:
         lines = [f"m={self.kind} {self.port} {self.profile} {' '.join(self.formats)}\r\n"]
         lines += [f"{letter}={value}\r\n" for letter, value in self.lines]
         return "".join(lines)
-
-
-def _is(letter: str, value: str, prefix: str) -> bool:
-    return letter == "a" and value.startswith(prefix)
 
 
 @dataclass(frozen=True, slots=True)

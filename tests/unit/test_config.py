@@ -155,6 +155,8 @@ BROKEN = [
         "nothing",
         "tls:// or wss:// address",
     ),
+    ("siaga.toml", r"^domain = ", 'srtp = "on"\ndomain = ', "sip.srtp", "'on'", '"offered" or "required"'),
+    ("siaga.toml", r"^domain = ", 'srtp = "required"\ndomain = ', "sip.srtp", "'required'", "tls:// or wss:// address"),
     ("siaga.toml", r"mqtt://127.0.0.1:1883", "mqtt://192.0.2.7", "mqtt", "", "mqtts:// for a broker beyond loopback"),
     ("siaga.toml", r'"sip:198\.51\.100\.17:5060"', '"tel:+6281"', "trunk[1].outbound", "'tel:+6281'", "a sip: URI"),
     ("siaga.toml", r'"sip:192\.0\.2\.1"', '"sip:"', "trunk[0].health_uri", "'sip:'", "a sip: URI"),
