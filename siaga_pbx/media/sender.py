@@ -15,6 +15,7 @@ from siaga_pbx.media.rtp import COMFORT_NOISE, HEADER, MARKER, PLAIN
 
 Address: TypeAlias = tuple[str, int]
 _pack = HEADER.pack
+_SILENT = {law: bytes((code,)) * FRAME for law, code in SILENCE.items()}
 _OVER = KeyPacket(b"", False)
 _EARLY = 40
 """How far (5 ms) silence may run into what was sent before it; if it would further, it starts a tick later. That leaves
@@ -208,13 +209,10 @@ class Sender:
             return
         if not self._steady:
             self._next, self._wait, self._rest, self._steady = self._turn(now, over=0), 0, b"", True
-        codes = self._rest + self._frame() if self._rest else self._frame()
-        while len(codes) >= self._ptime:
-            self._send_made(codes[: self._ptime], now, self._wait / RATE)
-            codes = codes[self._ptime :]
-            self._wait += self._ptime
-        self._rest = codes
-        self._wait = max(0, self._wait - FRAME)
+        if self._ptime == FRAME and not self._rest:
+            self._send_made(self._frame(), now)
+        else:
+            self._send_packed(self._rest + self._frame(), now)
 
     def watch(self, now: float) -> None:
         """Called now and then: a source that went quiet is stood in for."""
@@ -330,10 +328,19 @@ class Sender:
     def _frame(self) -> bytes:
         frame = next(self._frames, None) if self._presses is None else None
         if frame is None:
-            return bytes((SILENCE[self._law],)) * FRAME
+            return _SILENT[self._law]
         return frame if self._frames_law is self._law else frame.translate(TO_LAW[self._law])
 
-    def _send_made(self, codes: bytes, now: float, delay: float) -> None:
+    def _send_packed(self, codes: bytes, now: float) -> None:
+        """The packets of another length that are full; what is left waits for the next tick."""
+        while len(codes) >= self._ptime:
+            self._send_made(codes[: self._ptime], now, self._wait / RATE)
+            codes = codes[self._ptime :]
+            self._wait += self._ptime
+        self._rest = codes
+        self._wait = max(0, self._wait - FRAME)
+
+    def _send_made(self, codes: bytes, now: float, delay: float = 0.0) -> None:
         """A packet of ours, `delay` from now."""
         self.sequence = (self.sequence + 1) & 0xFFFF
         self.timestamp, self._timestamp_at = self._next, now + delay

@@ -81,6 +81,11 @@ class Line:
                     self.sender.tick(at)
         self.now = end
 
+    def wait(self, seconds: float) -> None:
+        """The source says nothing; its clock goes on."""
+        self.run(seconds)
+        self.timestamp = (self.timestamp + round(seconds * 8000)) & 0xFFFFFFFF
+
     def say(self, codes: bytes, behind: int = 0) -> None:
         """The source's next packet; `behind`: one that should have come before, so many packets of the same length."""
         sequence, timestamp = self.sequence - behind, self.timestamp - behind * len(codes)
@@ -485,7 +490,7 @@ def test_whatever_happens_the_stream_is_one(
     for step in steps:
         match step:
             case "run":
-                line.run(0.02)
+                line.wait(0.02)
             case "talk":
                 line.talk([said, said])
             case "prompt":
@@ -497,7 +502,7 @@ def test_whatever_happens_the_stream_is_one(
             case "watch":
                 line.sender.watch(line.now)
             case "pause":
-                line.run(0.3)
+                line.wait(0.3)
             case "anew":
                 line.epoch, line.sequence, line.timestamp = line.epoch + 1, line.epoch * 9999 & 0xFFFF, line.epoch * 77
             case "rest":
