@@ -95,3 +95,11 @@ def call_of(change: Change) -> str | None:
             return str(row["call_id"])
         case _:
             return None
+
+
+def interruption(call_id: str, at: str) -> tuple[Change, ...]:
+    """The end of a call whose daemon ended before it did."""
+    return (
+        Event(at, "call", call_id, call_id, "interrupted", {"cause": "the daemon ended before the call did"}),
+        Update("call", call_id, {"ended_at": at, "outcome": "interrupted"}),
+    )

@@ -23,3 +23,8 @@ class NotPossible(RecordsError):
 
 class StoreInUse(RecordsError):
     """Another process is the writer of this database."""
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong; the SQL below it helps nobody who reads an alarm."""
+    return str(error).partition("\n")[0]

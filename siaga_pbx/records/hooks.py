@@ -14,7 +14,8 @@ class Hooks:
 
     `on_alarm(name, active, detail)`: "records": the database fails and the journal takes over; "records_journal": the
     journal that an earlier run left cannot be read; "records_lost": the journal is full too and batches were dropped;
-    "records_refused": a batch contradicted the database, see its event. The last three are never taken back.
+    "records_refused": a batch contradicted the database, see its event; "records_missed": the database has not any more
+    what it had, as after going back to a backup. All but the first are never taken back.
     `on_commit(seconds)`: one transaction, from its begin until it was on the disk.
     `on_pending(batches)`: how many wait in the journal.
     """

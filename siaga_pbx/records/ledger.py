@@ -59,6 +59,12 @@ class Ledger:
         row = connection.execute(select(event.c.seq, event.c.hash).order_by(event.c.seq.desc()).limit(1)).first()
         self.head = Head(row.seq, row.hash) if row else Head()
 
+    def has(self, connection: Connection, head: Head) -> bool:
+        """Whether the chain has this head, now or further back."""
+        event = self._tables["event"]
+        found = connection.execute(select(event.c.hash).where(event.c.seq == head.seq)).scalar()
+        return found == head.hash or head == Head()
+
     def mark(self, connection: Connection, run: str) -> int:
         """The last batch of this run that is in the database; 0 for none."""
         writer = self._tables["writer"]

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 
 from siaga_pbx.records.chain import Head
-from siaga_pbx.records.changes import Change, Event, Update, call_of
+from siaga_pbx.records.changes import Change, Event, call_of, interruption
 from siaga_pbx.records.database import (
     FileIdentity,
     be_the_writer,
@@ -23,7 +23,7 @@ from siaga_pbx.records.database import (
     sqlite_file,
     writer_engine,
 )
-from siaga_pbx.records.errors import ChangeRefused, StoreUnavailable
+from siaga_pbx.records.errors import ChangeRefused, StoreUnavailable, first_line
 from siaga_pbx.records.hooks import Hooks
 from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.inspection import Soundness
@@ -88,6 +88,7 @@ class Writer:
         self._connection: Connection | None = None
         self._identity: FileIdentity | None = None
         self._soundness = Soundness(self._file)
+        self._missed: Head | None = None  # the chain had it, and has not any more
         self._settled = False  # the rows of a crashed run are closed
         self._in_doubt = 0  # a commit up to this batch failed half-way: only the database can tell whether it took
         self._waiting: list[Batch] = []  # those with futures among them
@@ -145,6 +146,7 @@ class Writer:
         started = time.monotonic()
         try:
             self._connect()
+            self._note_missed()
             self._replay()
         except Exception as error:  # noqa: BLE001  as in take()
             self._fall(error)
@@ -228,7 +230,7 @@ class Writer:
         self._in_transaction(run, batch.number, work)
         if batch.future is not None:
             batch.future.set_exception(ChangeRefused(str(error)))
-        self._alarm("records_refused", True, _first_line(error))
+        self._alarm("records_refused", True, first_line(error))
 
     def _keep_what_fits(self, connection: Connection, changes: Sequence[Change]) -> Iterator[Change]:
         """Carries out each change for itself; yields those that are refused."""
@@ -246,7 +248,7 @@ class Writer:
 
     def _refusal(self, changes: Sequence[Change], error: Exception) -> Event:
         """The event that holds what was refused; it belongs to the call, so that it is erased with it."""
-        data = {"error": _first_line(error), "changes": [described(change) for change in changes]}
+        data = {"error": first_line(error), "changes": [described(change) for change in changes]}
         call_id = next(filter(None, map(call_of, changes)), None)
         return Event(self._now(), "system", "records", call_id, "changes_refused", data)
 
@@ -264,6 +266,8 @@ class Writer:
         self._identity = file_identity(self._file)
         self._soundness.confirm(self._identity, self._settings.check_s)
         with connection.begin():
+            if not self._ledger.has(connection, self.head):
+                self._missed = self.head
             self._ledger.load(connection)
             self._marks = {self.run: self._ledger.mark(connection, self.run)}
             self.head = self._ledger.head
@@ -285,6 +289,16 @@ class Writer:
             raise StoreUnavailable("the database's file was removed or replaced")
         return self._connection
 
+    def _note_missed(self) -> None:
+        """A backup was restored, a server lost what it had confirmed, or somebody made the chain anew: it says so."""
+        if self._missed is None:
+            return
+        head = str(self._missed)
+        told = Event(self._now(), "system", "records", None, "head_missed", {"head": head})
+        self._in_transaction(self.run, self._marks[self.run], lambda connection: self._ledger.apply(connection, [told]))
+        self._missed = None
+        self._alarm("records_missed", True, f"the database had an event that it has not any more: {head}")
+
     def _fall(self, error: Exception) -> None:
         """The database failed: no connection until the next attempt, which tells what a half-way commit came to."""
         self.up = False
@@ -294,7 +308,7 @@ class Writer:
             with suppress(Exception):
                 self._connect()
         self._retry_at = time.monotonic() + self._settings.retry_s
-        self._alarm("records", True, _first_line(error))
+        self._alarm("records", True, first_line(error))
 
     def _disconnect(self) -> None:
         connection, engine, self._connection, self._engine = self._connection, self._engine, None, None
@@ -357,17 +371,10 @@ class Writer:
             ours = ours.where((call.c.node == self._settings.node) | call.c.node.is_(None))
         with self._sound_connection().begin():
             open_calls = [str(id) for id in self._sound_connection().execute(ours.order_by(call.c.id)).scalars()]
-        changes = list(chain.from_iterable(map(self._interruption, open_calls)))
+        changes = list(chain.from_iterable(interruption(call_id, self._now()) for call_id in open_calls))
         if changes:
             self._store(self.run, [Batch(changes, number=self._marks[self.run])])
         self._settled = True
-
-    def _interruption(self, call_id: str) -> tuple[Change, ...]:
-        now = self._now()
-        return (
-            Event(now, "call", call_id, call_id, "interrupted", {"cause": "the daemon ended before the call did"}),
-            Update("call", call_id, {"ended_at": now, "outcome": "interrupted"}),
-        )
 
     # --- hooks --------------------------------------------------------------------------------------------------------
 
@@ -387,8 +394,3 @@ class Writer:
     def _tell(self, hook: Callable[..., None], *values: object) -> None:
         with suppress(Exception):  # a hook's fault is not the records'
             hook(*values)
-
-
-def _first_line(error: Exception) -> str:
-    """What went wrong; the SQL below it helps nobody who reads an alarm."""
-    return str(error).partition("\n")[0]

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from siaga_pbx.records.backup import back_up
 from siaga_pbx.records.changes import Event, Insert, Update
 from siaga_pbx.records.errors import ChangeRefused, StoreInUse, StoreUnavailable
 from siaga_pbx.records.hooks import Hooks
@@ -160,7 +161,31 @@ def test_the_file_removed_while_it_is_open(database_file: SqliteFile, file: Path
         store.write([event("e00001")])
         assert store.flush()
     assert kinds(database_file) == ["e00001"], "not written into a file that nobody will find"
-    assert bell.rung == [("records", True), ("records", False)]
+    assert bell.rung == [("records", True), ("records_missed", True), ("records", False)]
+
+
+def test_a_database_that_comes_back_without_what_it_had_says_so(
+    database_file: SqliteFile, file: Path, tmp_path: Path, bell: Bell
+) -> None:
+    with opened(database_file, bell) as store:
+        store.write([event("e00000")])
+        assert store.flush()
+        back_up(database_file.url, tmp_path / "backup.db")
+        store.write([event("e00001")])
+        assert store.flush()
+        lost = store.head
+        for name in ("siaga.db-wal", "siaga.db-shm"):
+            (tmp_path / name).unlink()
+        (tmp_path / "backup.db").replace(file)
+        store.write([event("e00002")])
+        bell.wait_for("records", False)
+        assert store.flush()
+    assert kinds(database_file) == ["e00000", "e00002"]
+    ((data,),) = database_file.rows("SELECT data FROM event WHERE kind = 'head_missed'")
+    assert data == f'{{"head":"{lost}"}}'
+    assert bell.rung == [("records", True), ("records_missed", True), ("records", False)]
+    assert verify(database_file.url) == []
+    assert verify(database_file.url, [lost]) != []
 
 
 def test_a_read_only_database() -> None:
