@@ -147,7 +147,6 @@ class TestAnswer:
             [],
             ["m=audio 4000 RTP/AVP 9 18"],
             ["m=audio 4000 RTP/AVP 96", "a=rtpmap:96 PCMA/16000"],
-            ["m=audio 4000 RTP/SAVP 8"],
             ["m=audio 0 RTP/AVP 8"],
             ["m=video 4000 RTP/AVP 8"],
             ["m=audio 4000 RTP/AVP 200", "a=rtpmap:200 PCMA/8000"],
