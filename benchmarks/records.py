@@ -111,7 +111,7 @@ def prove(url: str, events: int) -> None:
             for _ in range(500):
                 for batch in batches_of_a_call():
                     store.write(batch)
-            assert store.flush(60)
+            assert store.flush(600)
         print(f"{store.head.seq} events, made in {time.perf_counter() - started:.0f} s, {cpu() - spent:.0f} s of CPU")
         store.close()
         measure("verify-records", "-m", "siaga_pbx", "verify-records", "--database", url)
