@@ -85,11 +85,12 @@ def test_a_full_disk_costs_what_it_cannot_hold(tmp_path: Path) -> None:
         assert recorded.lost_ms == round(gap.seconds * 1000)
         left, _ = read_stereo(path)
         places = [find(left, frame) for frame in of_caller]
-        first, last = places[0], places[-1]
+        begun = 1 if places[0] is None else 0  # the first may be too early
+        first, last = places[begun], places[-1]
         assert first is not None
         assert last is not None
-        assert abs(last - first - 224 * 160) <= 160, "what comes after the gap is where it was said"
-        missing = [number for number, place in enumerate(places) if place is None]
+        assert abs(last - first - (224 - begun) * 160) <= 160, "what comes after the gap is where it was said"
+        missing = [number for number, place in enumerate(places) if place is None and number >= begun]
         assert missing == list(range(missing[0], missing[-1] + 1)), "one gap"
 
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=256k", "tmpfs") as folder:
