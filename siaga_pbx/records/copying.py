@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, func, insert, inspect, select
 from sqlalchemy.exc import DBAPIError
 
 from siaga_pbx.records.database import migrate, reader_engine, sqlite_file, writer_engine
@@ -25,7 +25,6 @@ def copy_records(source: str, target: str) -> Finding:
     if file is not None and file.with_name(f"{file.name}.pending").exists():
         raise NotPossible(f"{file}.pending waits to be replayed: start the daemon once more with the old database")
     try:
-        migrate(source)
         migrate(target)
         with (
             _connected(reader_engine(source)) as origin,
@@ -34,6 +33,8 @@ def copy_records(source: str, target: str) -> Finding:
             _copy(origin, copy)
     except DBAPIError as error:
         raise StoreUnavailable(str(error.orig)) from error
+    except OSError as error:
+        raise StoreUnavailable(str(error)) from error
     return examine(target, [examine(source).head])
 
 
@@ -51,7 +52,13 @@ def _copy(origin: Connection, copy: Connection) -> None:
     for table in METADATA.sorted_tables:
         if copy.execute(select(func.count()).select_from(table)).scalar_one():
             raise NotPossible(f"the new database has something in its table {table.name} already")
+    there = inspect(origin)
     for table in METADATA.sorted_tables:  # those first that others refer to
-        rows = origin.execute(select(table), execution_options={"yield_per": _ROWS})
+        if not there.has_table(table.name):
+            continue  # of an earlier version, which has fewer columns, too
+        names = [str(column["name"]) for column in there.get_columns(table.name)]
+        if unknown := set(names) - set(table.c.keys()):
+            raise NotPossible(f"a later version made the old database: column {min(unknown)} of its table {table.name}")
+        rows = origin.execute(select(*(table.c[name] for name in names)), execution_options={"yield_per": _ROWS})
         for part in rows.mappings().partitions():
             copy.execute(insert(table), [dict(row) for row in part])

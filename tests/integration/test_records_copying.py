@@ -50,6 +50,21 @@ def test_to_a_server_and_back(server: PostgresServer, tmp_path: Path) -> None:
     there.drop()
 
 
+def test_one_of_an_earlier_version_and_of_a_later(tmp_path: Path) -> None:
+    file, new = SqliteFile(tmp_path / "siaga.db"), SqliteFile(tmp_path / "new.db")
+    fill(file.store())
+    head = examine(file.url).head
+    with file.tampering() as run:
+        run("ALTER TABLE call DROP COLUMN rtp_mos")
+        run("DROP TABLE hold")
+    assert copy_records(file.url, new.url).head == head
+    assert examine(new.url).problems == []
+    with file.tampering() as run:
+        run("ALTER TABLE call ADD COLUMN of_a_later_version TEXT")
+    with pytest.raises(NotPossible, match="of_a_later_version"):
+        copy_records(file.url, f"sqlite:///{tmp_path / 'newer.db'}")
+
+
 def test_not_while_something_waits_to_be_written(server: PostgresServer, tmp_path: Path) -> None:
     file, there = SqliteFile(tmp_path / "siaga.db"), PostgresDatabase(server, tmp_path)
     fill(file.store())
