@@ -28,6 +28,17 @@ _KEPT_HEADERS = (
 _HEADER_LIMIT = 500
 
 
+def columns_of(location: Location) -> dict[str, object]:
+    """A location as columns of a call's row."""
+    return {
+        "lat": location.lat,
+        "lon": location.lon,
+        "radius_m": location.radius_m,
+        "location_method": location.method,
+        "address": location.address,
+    }
+
+
 class CallLog:
     """Writes the records of calls and seats through the store; never blocks, never raises."""
 
@@ -62,12 +73,7 @@ class CallLog:
             "node": self._node,
         }
         if location is not None:
-            row |= {
-                "lat": location.lat,
-                "lon": location.lon,
-                "radius_m": location.radius_m,
-                "location_method": location.method,
-            }
+            row |= columns_of(location)
         headers = {
             name: [value[:_HEADER_LIMIT] for value in values]
             for name in _KEPT_HEADERS

@@ -13,7 +13,7 @@ from siaga_pbx.dispatch import order as orders
 from siaga_pbx.dispatch.order import OrderRefused
 from siaga_pbx.legs import Caller, Role
 from siaga_pbx.ordering import place_order
-from siaga_pbx.records.changes import Event, Upsert
+from siaga_pbx.records.changes import Event, Row, Upsert
 from siaga_pbx.records.errors import RecordsError
 from siaga_pbx.records.times import utc_text
 from siaga_pbx.web import centre as web
@@ -170,8 +170,16 @@ class View:
             callable=caller.callable,
             priority=caller.priority,
             caller_number=caller.number,
+            place=_place(self._parts.tools.log.row(caller.id)),
         )
 
     def _wall(self, moment: float) -> str:
         tools = self._parts.tools
         return utc_text(tools.epoch() - (tools.now() - moment))
+
+
+def _place(row: Row) -> web.CallerPlace | None:
+    """Where the network says that a caller is, of the call's row."""
+    columns = {"lat": "lat", "lon": "lon", "radius_m": "radius_m", "method": "location_method", "address": "address"}
+    known = {name: row[column] for name, column in columns.items() if row.get(column) is not None}
+    return web.CallerPlace.model_validate(known) if known.keys() & {"lat", "address"} else None

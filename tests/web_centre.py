@@ -201,6 +201,7 @@ def a_call(number: int, outcome: str = "answered", **more: object) -> Row:
         "outcome": outcome,
         "recording": None,
         "recording_sha256": None,
+        "address": None,
         "answered_at": None,
         **more,
     }

@@ -1,7 +1,8 @@
 """Where the caller is, if the network says so. Whatever is wrong with it costs no more than the location.
 
-A PIDF-LO in the body (RFC 6442, RFC 4119, shapes of RFC 5491) is a place on the map; the cell of P-Access-Network-Info
-(RFC 7315) is kept as text, for people who can look it up. A location by https: reference is not fetched here.
+A PIDF-LO in the body (RFC 6442, RFC 4119) is a place on the map (shapes of RFC 5491), an address (RFC 5139), or both;
+the cell of P-Access-Network-Info (RFC 7315) is kept as text, for people who can look it up. A location by https:
+reference is not fetched here.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from siaga_pbx.call.civic import read_civic
 from siaga_pbx.sip.body import parts
 from siaga_pbx.sip.errors import RemoteError
 from siaga_pbx.sip.headers import NameAddr
@@ -36,10 +38,11 @@ _KILOMETRES = ("km", "urn:ogc:def:uom:EPSG::9036")
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """WGS 84 degrees and metres, None where only the cell is known.
+    """WGS 84 degrees and metres, None where only the cell or an address is known.
 
     `method`: how it was found (GPS, Cell, ... as the network wrote it; "cell" when the cell is all). `cell`: the raw
-    P-Access-Network-Info.
+    P-Access-Network-Info. `address`: one line, as the network has it, which may be the subscriber's and not the
+    caller's.
     """
 
     lat: float | None
@@ -47,6 +50,20 @@ class Location:
     radius_m: float | None
     method: str
     cell: str | None
+    address: str | None = None
+
+    def improves(self, lat: float | None, lon: float | None, radius_m: float | None) -> bool:
+        """Whether its place is to be believed rather than one that was told before.
+
+        A vaguer circle around that place says nothing new; one elsewhere says that the caller has moved.
+        """
+        if self.lat is None or self.lon is None or (self.lat, self.lon, self.radius_m) == (lat, lon, radius_m):
+            return False
+        if lat is None or lon is None or radius_m is None:
+            return True
+        if self.radius_m is not None and self.radius_m <= radius_m:
+            return True
+        return _metres(self.lat - lat, self.lon - lon, lat) > (self.radius_m or radius_m)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +75,15 @@ class _Place:
 
 
 def locate(request: Request) -> Location | None:
-    """The caller's location of an INVITE; None if there is none that can be read. Never raises."""
+    """The caller's location of an INVITE or UPDATE; None if there is none that can be read. Never raises."""
     cell = _cell(request)
-    place = next(_places(request), None)
+    documents = list(_documents(request))
+    place = next((place for document in documents if (place := _read(document)) is not None), None)
+    address = next((line for document in documents if (line := _address(document)) is not None), None)
     if place is not None:
-        return Location(place.lat, place.lon, place.radius_m, place.method, cell)
+        return Location(place.lat, place.lon, place.radius_m, place.method, cell, address)
+    if address is not None:
+        return Location(None, None, None, next(map(_method, documents)), cell, address)
     return None if cell is None else Location(None, None, None, CELL, cell)
 
 
@@ -77,14 +98,27 @@ def _params(value: str) -> set[str]:
     return {name.lower() for name, _ in parse_params(value.partition(";")[2])}
 
 
-def _places(request: Request) -> Iterator[_Place]:
-    """The places of every PIDF-LO, those that Geolocation names by cid: first."""
+def _documents(request: Request) -> Iterator[Element]:
+    """Every PIDF-LO, those that Geolocation names by cid: first.
+
+    DTDs and entities are refused: no document of a network needs them.
+    """
     named = set(_cids(request))
     documents = [part for part in parts(request) if part.content_type == PIDF]
     for part in sorted(documents, key=lambda part: part.content_id not in named):
-        place = _read(part.body)
-        if place is not None:
-            yield place
+        try:
+            yield fromstring(part.body, forbid_dtd=True)
+        except (ParseError, DefusedXmlException, ValueError, LookupError):
+            continue
+
+
+def _method(root: Element) -> str:
+    return (_text(root, "method") or "pidf-lo")[:MAX_METHOD]
+
+
+def _address(root: Element) -> str | None:
+    lines = map(read_civic, _named(root, "civicAddress"))
+    return next((line for line in lines if line is not None), None)
 
 
 def _cids(request: Request) -> Iterator[str]:
@@ -97,22 +131,18 @@ def _cids(request: Request) -> Iterator[str]:
             yield uri.opaque
 
 
-def _read(document: bytes) -> _Place | None:
-    """The first shape of a document. DTDs and entities are refused: no document of a network needs them."""
-    try:
-        root = fromstring(document, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError, LookupError):
-        return None
-    method = _text(root, "method") or "pidf-lo"
+def _read(root: Element) -> _Place | None:
+    """The first shape of a document."""
+    method = _method(root)
     for shape in _named(root, *_SHAPES):
         if shape.tag.rpartition("}")[2] == "Polygon":
-            place = _polygon(shape, method[:MAX_METHOD])
+            place = _polygon(shape, method)
             if place is not None:
                 return place
             continue
         position = _position(_text(shape, "pos"))
         if position is not None:
-            return _Place(*position, _radius(shape), method[:MAX_METHOD])
+            return _Place(*position, _radius(shape), method)
     return None
 
 
@@ -128,8 +158,13 @@ def _polygon(shape: Element, method: str) -> _Place | None:
         corners.pop()  # a ring ends where it began
     lat = sum(corner[0] for corner in corners) / len(corners)
     lon = sum(corner[1] for corner in corners) / len(corners)
-    radius = max(hypot(at[0] - lat, (at[1] - lon) * cos(radians(lat))) for at in corners) * METRES_A_DEGREE
+    radius = max(_metres(at[0] - lat, at[1] - lon, lat) for at in corners)
     return _Place(lat, lon, round(radius, 1), method)
+
+
+def _metres(north: float, east: float, lat: float) -> float:
+    """So many degrees, near that latitude."""
+    return hypot(north, east * cos(radians(lat))) * METRES_A_DEGREE
 
 
 def _position(text: str | None) -> tuple[float, float] | None:

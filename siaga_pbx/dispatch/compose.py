@@ -100,11 +100,21 @@ def improved(report: Report, incident: Record, call: Record) -> Record:
     """The columns of a better location: the one that the report gives, or else the call's, if it is better.
 
     A person's word stands until another person corrects it. The incident's own call may be located anew; another
-    caller's place counts if it is known more exactly.
+    caller's place counts if it is known more exactly. The address that the network gives its own caller is better than
+    none.
     """
+    own = call["id"] == incident["call_id"]
+    known: Record = {}
+    if own and incident["address"] is None and (address := _text(call.get("address"), ADDRESS_LIMIT)) is not None:
+        known["address"] = address
     if report.place is not None:
         place = report.place
-        return _place(place.lat, place.lon, place.radius_m, clean(place.method, METHOD_LIMIT))
+        return known | _place(place.lat, place.lon, place.radius_m, clean(place.method, METHOD_LIMIT))
+    return known | _of_call(incident, call)
+
+
+def _of_call(incident: Record, call: Record) -> Record:
+    """The place of a call, if it is better than the incident's."""
     if call["lat"] is None or call["lon"] is None or incident["location_method"] == MANUAL:
         return {}
     old, new = _number(incident["radius_m"]), _number(call["radius_m"])

@@ -107,6 +107,11 @@ class Dispatcher:
         """
         return await self._take(lambda: self._intake.update(update, self._config))
 
+    async def relocate(self, call_id: str) -> None:
+        """The record knows better where a caller is: whoever goes there is told. Raises StoreUnavailable."""
+        async with self._one_at_a_time:
+            await self._intake.relocate(call_id, self._config)
+
     async def cancel(self, cancel: Cancel) -> Receipt:
         """Tells them that nobody is to go, by the next sequence of each. Durable and refused as `update` (NoAgency)."""
         return await self._take(lambda: self._intake.cancel(cancel, self._config))

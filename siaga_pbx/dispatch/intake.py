@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from siaga_pbx.config import Config
 from siaga_pbx.dispatch.compose import Heading, compose, improved, later, passed_on, told_by
@@ -10,7 +11,7 @@ from siaga_pbx.dispatch.followup import FollowUp
 from siaga_pbx.dispatch.ladder import CLOSED, Engage, Escalated, State
 from siaga_pbx.dispatch.lookup import JOINED, Lookup
 from siaga_pbx.dispatch.message import Dispatch, Kind, Purpose
-from siaga_pbx.dispatch.order import Cancel, NoAgency, NoIncident, Order, Receipt, UnknownCategory, Update
+from siaga_pbx.dispatch.order import Cancel, NoAgency, NoIncident, Order, Receipt, Report, UnknownCategory, Update
 from siaga_pbx.dispatch.outbox import Incident, Outbox
 from siaga_pbx.dispatch.plan import Past
 from siaga_pbx.dispatch.ports import Clock
@@ -36,7 +37,7 @@ class Intake:
         call, incident = await self._lookup.ordered(order.call_id, order.category)
         if incident is None:
             return await self._begin(order, config, call, agencies)
-        told = told_by(order) | improved(order, incident.row, call)
+        told = improved(order, incident.row, call) | told_by(order)
         concerned = [
             followed
             for followed in incident.dispatches.values()
@@ -56,7 +57,7 @@ class Intake:
             incident = await self._lookup.named(update.incident_id)
         else:
             incident = await self._lookup.concerned(update.call_id, update.category)
-        told = told_by(update) | improved(update, incident.row, call)
+        told = improved(update, incident.row, call) | told_by(update)
         events = []
         joins = not await self._lookup.has_joined(update.call_id, incident)
         if joins:
@@ -72,6 +73,15 @@ class Intake:
         events.append(draft.event(str(incident.row["call_id"]), "incident_updated", told | {"by": update.call_id}))
         nexts = {followed.id: draft.next(followed, Kind.UPDATE) for followed in concerned}
         return await self._send(incident, told, events, nexts, [], config)
+
+    async def relocate(self, call_id: str, config: Config) -> None:
+        """The record knows better where a caller is: those who are dispatched are told, where it is news to them."""
+        await self._commit([])  # the news may have been written a moment ago
+        for incident in await self._lookup.all_of(call_id):
+            better = improved(Report(), incident.row, await self._lookup.call(call_id))
+            if any(incident.row[column] != value for column, value in better.items()):
+                with suppress(NoIncident):  # nobody goes there any more
+                    await self.update(Update(call_id=call_id, incident_id=incident.id), config)
 
     async def cancel(self, cancel: Cancel, config: Config) -> Receipt:
         """Tells them that nobody is to go. Raises NoAgency when the one that is named was not dispatched."""
@@ -131,7 +141,7 @@ class Intake:
             "opened_at": utc,
             "status": "open",
         }
-        row |= told_by(order) | improved(order, row, call)
+        row |= improved(order, row, call) | told_by(order)
         draft = _Draft(utc, config, call, row, order.seat, order.purpose)
         messages = [draft.first(agency) for agency in agencies]
         opened = draft.event(order.call_id, "incident_opened", told_by(order))

@@ -32,14 +32,18 @@ class Lookup:
 
     async def concerned(self, call_id: str, category: str | None) -> Incident:
         """The open incident that a call has opened, or has joined. Raises NoIncident, WhichIncident."""
-        rows = await asyncio.to_thread(lambda: [*self._joined_by(call_id), *self._opened_by(call_id)])
-        found = await self._open(rows, category)
+        found = [one for one in await self.all_of(call_id) if category in (None, one.row["category"])]
         if not found:
             raise NoIncident(f"call {call_id} has no open incident{f' of category {category}' if category else ''}")
         if category is None and len(found) > 1:
             categories = ", ".join(str(incident.row["category"]) for incident in found)
             raise WhichIncident(f"call {call_id} has several open incidents: name the category ({categories})")
         return found[-1]
+
+    async def all_of(self, call_id: str) -> list[Incident]:
+        """The open incidents that a call has opened, or has joined."""
+        rows = await asyncio.to_thread(lambda: [*self._joined_by(call_id), *self._opened_by(call_id)])
+        return await self._open(rows, None)
 
     async def named(self, incident_id: str) -> Incident:
         """The open incident of that id. Raises NoIncident."""

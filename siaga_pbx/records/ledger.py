@@ -24,7 +24,7 @@ _DELETABLE = frozenset({"outbox", "seat_binding"})
 _ERASED_COLUMNS: dict[str, tuple[str, ...]] = {
     "call": (
         *("sip_call_id", "caller_number", "callable", "language", "lat", "lon", "radius_m", "location_method"),
-        *("reason", "recording", "recording_sha256"),
+        *("reason", "recording", "recording_sha256", "address"),
     ),
     "incident": ("note", "address", "lat", "lon", "radius_m", "location_method", "people"),
     "dispatch": ("message", "reason"),

@@ -49,6 +49,7 @@ class CallRow(SQLModel, table=True):
     node: str | None = None
     rtp_mos: float | None = None
     recording_sha256: str | None = None
+    address: str | None = None
 
 
 class EventRow(SQLModel, table=True):

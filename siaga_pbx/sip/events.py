@@ -127,6 +127,14 @@ class Offered:
 
 
 @dataclass(frozen=True, slots=True)
+class Refreshed:
+    """An UPDATE without an offer, but with something else in it, as where the caller is by now. It is answered."""
+
+    leg: LegId
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
 class Reanswered:
     """Their answer to our offer in a running dialog."""
 
@@ -239,6 +247,7 @@ Event: TypeAlias = (
     | AnswerSent
     | Unacknowledged
     | Offered
+    | Refreshed
     | Reanswered
     | OfferRefused
     | SessionMissed

@@ -5,7 +5,7 @@ from functools import partial
 from siaga_pbx.sip.acks import Acks
 from siaga_pbx.sip.byes import Byes
 from siaga_pbx.sip.core import RETRY_AFTER_S, Core, sdp_of
-from siaga_pbx.sip.events import By, Offered, OfferRefused, Reanswered
+from siaga_pbx.sip.events import By, Offered, OfferRefused, Reanswered, Refreshed
 from siaga_pbx.sip.extensions import CAPABILITIES
 from siaga_pbx.sip.flow import Flow
 from siaga_pbx.sip.leg import Leg, Phase
@@ -53,6 +53,8 @@ class Offers:
         core.retarget(leg, request.contact)
         if sdp is None:
             core.reply(request, flow, 200, now, self._headers(leg, request, now))
+            if request.body or "Geolocation" in request.headers:
+                core.out.append(Refreshed(leg.id, request))
             return
         leg.offered = (core.serve(request, flow), request)
         core.out.append(Offered(leg.id, sdp, request))

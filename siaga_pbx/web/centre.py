@@ -71,6 +71,16 @@ class SeatStatus(View):
     skills: tuple[str, ...] = ()
 
 
+class CallerPlace(View):
+    """A point on the map within so many metres, an address, or both."""
+
+    lat: float | None = Field(None, description="degrees, WGS 84")
+    lon: float | None = None
+    radius_m: float | None = None
+    method: str | None = Field(None, description="how it was found, in the network's word")
+    address: str | None = Field(None, description="perhaps the subscriber's, not the caller's")
+
+
 class LiveCall(View):
     id: str = Field(description="the call's id in the records")
     state: CallState
@@ -82,6 +92,9 @@ class LiveCall(View):
     callable: bool | None = None
     priority: int | None = None
     caller_number: str | None = Field(None, description="E.164; only shown with the token")
+    place: CallerPlace | None = Field(
+        None, description="where the network says the caller is; only shown with the token"
+    )
 
 
 class TrunkStatus(View):
@@ -135,7 +148,9 @@ class Status(View):
     def without_callers(self) -> "Status":
         """The same with nothing in it that shows a caller."""
         return self.model_copy(
-            update={"calls": tuple(call.model_copy(update={"caller_number": None}) for call in self.calls)}
+            update={
+                "calls": tuple(call.model_copy(update={"caller_number": None, "place": None}) for call in self.calls)
+            }
         )
 
 

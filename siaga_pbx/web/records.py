@@ -74,6 +74,7 @@ class CallRecord(BaseModel):
     node: str | None
     rtp_mos: float | None = Field(description="how well the caller was heard, 1 to 4.5 (ITU-T G.107)")
     recording_sha256: str | None = Field(description="of the audio file, once it is complete")
+    address: str | None = Field(description="as the network gave it; perhaps the subscriber's, not the caller's")
 
 
 class EventRecord(BaseModel):

@@ -22,7 +22,7 @@ CALL_COLUMNS = {
     *("id", "sip_call_id", "trunk", "called", "caller_number", "identity_class", "callable", "language", "lat", "lon"),
     *("radius_m", "location_method", "received_at", "answered_at", "offered_at", "connected_at", "ended_at", "seat_id"),
     *("outcome", "ended_by", "sip_status", "reason", "priority", "disposition", "recording", "rtp_lost"),
-    *("rtp_jitter_ms", "node", "rtp_mos", "recording_sha256"),
+    *("rtp_jitter_ms", "node", "rtp_mos", "recording_sha256", "address"),
 }
 DISPATCH_COLUMNS = {
     *("id", "incident_id", "agency", "sequence", "state", "message", "created_at", "published_at", "received_at"),

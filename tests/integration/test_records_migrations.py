@@ -25,11 +25,11 @@ def test_the_migrations_make_what_the_models_say(database: Database) -> None:
     engine.dispose()
 
 
-_HEAD = "0004"
+_HEAD = "0005"
 _CONTRACT = {
     "call": "id sip_call_id trunk called caller_number identity_class callable language lat lon radius_m"
     " location_method received_at answered_at offered_at connected_at ended_at seat_id outcome ended_by sip_status"
-    " reason priority disposition recording rtp_lost rtp_jitter_ms node rtp_mos recording_sha256",
+    " reason priority disposition recording rtp_lost rtp_jitter_ms node rtp_mos recording_sha256 address",
     "event": "seq id at subject subject_id call_id kind data salt digest hash",
     "incident": "id call_id category note address lat lon people protected opened_at closed_at status"
     " radius_m location_method callers",

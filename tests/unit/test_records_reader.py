@@ -70,7 +70,7 @@ def test_a_row_has_the_columns_names_and_their_types(store: Store, reader: Reade
     row = reader.call(call)
     assert row is not None
     assert row | {"id": call, "callable": True, "lat": -6.5, "ended_at": None} == row
-    assert len(row) == 28
+    assert len(row) == 31
     assert reader.call("unknown") is None
 
 

@@ -45,6 +45,14 @@ export function showAlarms(alarms) {
     element("li", {}, element("b", {}, words(alarm.name)), element("span", {}, alarm.detail), age(alarm.since)));
 }
 
+// The address, which people read, before the point on the map.
+function place(known) {
+  if (!known) return "";
+  const point = known.lat == null ? "" : `${known.lat.toFixed(5)}, ${known.lon.toFixed(5)}`;
+  const within = known.radius_m == null ? "" : ` ± ${Math.round(known.radius_m)} m`;
+  return [known.address, point && point + within].filter(Boolean).join(" · ");
+}
+
 export function showCalls(calls, signedIn, act) {
   const waits = (call) => call.state !== "talking"; // those nobody talks to stand first, each part oldest first
   const sorted = [...calls].sort((one, other) => waits(other) - waits(one));
@@ -54,6 +62,7 @@ export function showCalls(calls, signedIn, act) {
       element("td", { class: "num" }, age(call.received_at)),
       element("td", {}, words(call.identity_class ?? "")),
       element("td", {}, call.caller_number ?? (signedIn ? "none" : "•••")),
+      element("td", {}, place(call.place)),
       element("td", {}, call.trunk),
       element("td", {}, call.seat_id ?? ""),
       element("td", { class: "act" }, signedIn
