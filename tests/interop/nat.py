@@ -15,7 +15,6 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 CENTRE, CENTRE_TO_CARRIER = "203.0.113.1", "192.0.2.1"
@@ -40,7 +39,7 @@ table ip filter {
 """
 _BROKEN = """\
 table ip broken {
-    chain all {
+    chain arriving {
         type filter hook prerouting priority raw; policy drop;
     }
 }
@@ -141,7 +140,6 @@ def lab() -> Iterator[Lab]:
         made.remove()
 
 
-@cache
 def obstacle() -> str | None:
     """Why there can be no namespaces, or no NAT in them, here; None: there can."""
     if missing := [tool for tool in ("ip", "nft") if shutil.which(tool) is None]:
