@@ -257,7 +257,8 @@ class Centre(Bench):
             epoch=lambda: EPOCH + self.now,
             later=self._later,
         )
-        self.switch = Switch(self.config, self.tools)
+        self.located: list[str] = []
+        self.switch = Switch(self.config, self.tools, self.located.append)
         actions = Actions(self._dispatch, self.reader.callbacks, self.switch.tell, self.switch.takers.last_call)
         self.lines = SeatLines(self.config, self.tools, actions)
         self.voice = VoiceDispatch(self.config, self.tools, self.read_out)

@@ -17,6 +17,7 @@ from siaga_pbx.dispatch.order import (
     Update,
     WhichIncident,
 )
+from siaga_pbx.records import changes as record
 from siaga_pbx.records.ids import new_id
 from tests.dispatch_centre import agency_at, centre_at, until
 from tests.integration.test_dispatch import Place as Where
@@ -200,5 +201,33 @@ def test_alarms_that_stood_stand_after_a_restart_and_those_that_were_over_do_not
             async with centre_at(where.config()) as centre:
                 await until(lambda: centre.dispatcher._outbox.get(id))
                 assert not centre.told.alarms
+
+    run(tmp_path, scenario)
+
+
+def test_who_goes_there_learns_where_the_caller_is_by_now(tmp_path: Path) -> None:
+    async def scenario(where: Where) -> None:
+        async with centre_at(where.config()) as centre, agency_at(where.config(user="damkar")) as station:
+            call_id = centre.call(lat=-6.7, lon=108.5, radius_m=900.0, location_method="cell", address="Jl. Siliwangi")
+            await centre.dispatcher.relocate(call_id)  # nobody goes anywhere yet
+            await centre.dispatcher.dispatch(Order(call_id, "fire"))
+            await centre.dispatcher.relocate(call_id)  # it is no news
+            better = {"lat": -6.71, "lon": 108.55, "radius_m": 12.0, "location_method": "GPS"}
+            centre.store.write([record.Update("call", call_id, better)])
+            await centre.dispatcher.relocate(call_id)
+            await until(lambda: station.book.entries and station.book.entries[0].message.sequence == 2)
+            message = station.book.entries[0].message
+            assert message.type is Kind.UPDATE
+            assert message.location is not None
+            told = message.location.model_dump()
+            assert (told["lat"], told["radius_m"], told["address"]) == (-6.71, 12.0, "Jl. Siliwangi")
+            # A person knows better than a network.
+            await centre.dispatcher.update(Update(call_id, address="Jl. Kartini 4", place=Place(-6.72, 108.56)))
+            centre.store.write([record.Update("call", call_id, better | {"lat": -6.73, "address": "Jl. Lain"})])
+            await centre.dispatcher.relocate(call_id)
+            await until(lambda: station.book.entries[0].message.sequence == 3)
+            assert station.book.entries[0].message.location == message.location.model_copy(
+                update={"lat": -6.72, "lon": 108.56, "radius_m": None, "method": "manual", "address": "Jl. Kartini 4"}
+            )
 
     run(tmp_path, scenario)
