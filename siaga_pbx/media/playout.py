@@ -8,6 +8,7 @@ What is missing is the last 20 ms once more, fading; then silence.
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
 from siaga_pbx.media.g711 import FRAME, LINEAR, RATE, Samples
 from siaga_pbx.media.protocol import Codec
@@ -28,9 +29,21 @@ _SIZE = 4096
 """Samples held (512 ms): a power of two, so that a timestamp is its place in the ring."""
 _LONGEST = _SIZE - RESERVE
 _WINDOW = 50
+_TAPS = 8
 _SIGN = 1 << 31
 _ALL = (1 << 32) - 1
 _RAMPS = tuple(np.linspace(1 - n / FADE, 1 - (n + 1) / FADE, FRAME, endpoint=False) for n in range(FADE))
+
+
+def _stretched(number: int) -> NDArray[np.float64]:
+    """The matrix that makes a frame of so many samples, by a windowed sinc. What lies between two samples by half is in
+    the middle of the frame: at its ends, where samples to both sides are missing, there is next to nothing between."""
+    apart = np.arange(FRAME)[:, None] * (number / FRAME) - np.arange(number)
+    taps = np.sinc(apart) * np.cos(np.clip(apart / _TAPS, -1, 1) * np.pi / 2) ** 2
+    return np.array(taps / taps.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+_STRETCHED = {step: _stretched(FRAME + step) for step in (-1, 1)}
 
 
 class Playout:
@@ -95,12 +108,10 @@ class Playout:
                 self._next = (self._next + FRAME) & _ALL
             return self._missing()
         self._idle = 0
-        slip = self._correction()
-        samples, there = self._cut(FRAME + slip)
-        if slip:
-            at = np.arange(FRAME) * (len(samples) / FRAME)
-            samples = np.interp(at, np.arange(len(samples)), samples).astype(np.int16)
-            there = there[np.minimum(at.astype(np.intp), len(there) - 1)]
+        self._look()
+        if self._slip and self._there[self._places(FRAME + 1)].all():
+            return self._slipped()
+        samples, there = self._cut(FRAME)
         if there.all():
             self._last, self._faded = samples, 0
             return samples
@@ -120,20 +131,25 @@ class Playout:
         self._faded += 1
         return (self._last * _RAMPS[self._faded - 1]).astype(np.int16)
 
-    def _correction(self) -> int:
-        """How many samples more or fewer than `FRAME` the next 20 ms are made of."""
+    def _look(self) -> None:
+        """Once a second: whether there is too much of a reserve, or too little."""
         self._looked += 1
-        if self._looked == _WINDOW:
-            spare, self._least, self._looked = self._least, inf, 0
-            if TOO_MANY < spare < inf:
-                self._cut(round(spare) - MIDDLE)
-            elif not LOW <= spare <= HIGH and spare < inf:
-                self._slip = round(spare) - MIDDLE
-        if not self._slip:
-            return 0
+        if self._looked < _WINDOW:
+            return
+        spare, self._least, self._looked = self._least, inf, 0
+        if TOO_MANY < spare < inf:
+            self._cut(round(spare) - MIDDLE)
+        elif not LOW <= spare <= HIGH and spare < inf:
+            self._slip = round(spare) - MIDDLE
+
+    def _slipped(self) -> Samples:
+        """20 ms made of one sample more than they have, or one fewer."""
         step = 1 if self._slip > 0 else -1
         self._slip -= step
-        return step
+        samples, _ = self._cut(FRAME + step)
+        self._last = np.clip(np.rint(_STRETCHED[step] @ samples), -32768, 32767).astype(np.int16)
+        self._faded = 0
+        return self._last
 
     def _lay_down(self, start: int, samples: Samples) -> None:
         first = min(len(samples), _SIZE - start)
@@ -142,13 +158,17 @@ class Playout:
         self._samples[: len(samples) - first] = samples[first:]
         self._there[: len(samples) - first] = True
 
-    def _cut(self, number: int) -> tuple[Samples, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:
+    def _cut(self, number: int) -> tuple[Samples, NDArray[np.bool_]]:
         """Take samples out, and which of them there are."""
-        places = np.arange(self._next, self._next + number) & (_SIZE - 1)
+        places = self._places(number)
         samples, there = self._samples[places], self._there[places]
         self._there[places] = False
         self._next = (self._next + number) & _ALL
         return samples, there
+
+    def _places(self, number: int) -> NDArray[np.int_]:
+        """Of the next samples in the ring."""
+        return np.arange(self._next, self._next + number) & (_SIZE - 1)
 
 
 def _signed(difference: int) -> int:
