@@ -157,11 +157,11 @@ class Centre:
 
 
 @asynccontextmanager
-async def centre_at(config_file: Path) -> AsyncIterator[Centre]:
+async def centre_at(config_file: Path, busy_timeout_s: float = 2.0) -> AsyncIterator[Centre]:
     """A running dispatcher, closed in the end."""
     config = load(config_file)
     told = Told()
-    store = Store(config.records.database)
+    store = Store(config.records.database, busy_timeout_s=busy_timeout_s)
     store.open()
     try:
         with Reader(config.records.database) as reader:

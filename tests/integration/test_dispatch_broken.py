@@ -8,10 +8,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
+import pytest
+
 from siaga_pbx.config import load
 from siaga_pbx.dispatch.ladder import State
 from siaga_pbx.dispatch.mqtt import Outgoing
 from siaga_pbx.dispatch.order import Order
+from siaga_pbx.records.errors import StoreUnavailable
 from siaga_pbx.records.verify import verify
 from tests.dispatch_centre import PREFIX, RULES, agency_at, centre_at, listener, mosquitto, until, write_config
 
@@ -424,5 +427,28 @@ def test_a_flood_of_nonsense_is_bounded_and_the_answers_still_come_through(tmp_p
         assert len(centre.dispatcher.quarantined) == 100
         assert centre.store.flush()
         assert len(centre.reader.events(subject="system", subject_id="mqtt")) <= 60
+
+    run(scenario)
+
+
+def test_a_database_that_does_not_answer_is_told_and_what_it_takes_after_all_is_sent(tmp_path: Path) -> None:
+    """The call-taker is not left waiting, and nothing that was committed is forgotten."""
+
+    async def scenario(stack: AsyncExitStack) -> None:
+        broker = mosquitto(tmp_path)
+        await broker.start()
+        stack.push_async_callback(broker.stop)
+        centre = await stack.enter_async_context(centre_at(write_config(tmp_path, broker.url), busy_timeout_s=60))
+        station = await stack.enter_async_context(agency_at(write_config(tmp_path, broker.url, user="damkar")))
+        await until(lambda: centre.dispatcher.connected and station.connected)
+        call = centre.call()
+        assert centre.store.flush()
+        with closing(sqlite3.connect(tmp_path / "siaga.db", isolation_level=None)) as locker:
+            locker.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreUnavailable, match="telephone the agency"):
+                await centre.dispatcher.dispatch(Order(call, "fire"))
+            locker.execute("ROLLBACK")
+        await until(lambda: station.book.entries)
+        await until(lambda: centre.dispatcher.pending == 0)
 
     run(scenario)
