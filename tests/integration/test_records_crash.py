@@ -64,7 +64,7 @@ def test_killed_while_it_replays(database: Database) -> None:
 
 @pytest.mark.soak
 def test_killed_hundreds_of_times_while_it_replays(database: Database) -> None:
-    replayed(database, 911, kills=200)
+    replayed(database, 911, kills=100)
 
 
 def replayed(database: Database, seed: int, kills: int) -> None:
