@@ -221,13 +221,13 @@ def test_the_daemon_is_started_for_ever_and_given_time_to_drain() -> None:
 
 def test_the_workers_are_not_the_daemons() -> None:
     """Stopping or killing the daemon leaves them; both find the socket at one place, which neither takes along."""
-    assert DAEMON.one("KillMode") == "process"
     assert "siaga-media.service" in DAEMON.one("Wants", "Unit")
     assert "siaga-media.service" in DAEMON.one("After", "Unit")
     for key in ("Requires", "BindsTo", "PartOf"):
         assert not DAEMON.all(key, "Unit")
         assert not MEDIA.all(key, "Unit")
     for unit in (DAEMON, MEDIA, FURTHER):
+        assert unit.one("KillMode") == "process"
         assert unit.one("RuntimeDirectory") == "siaga-pbx"
         assert unit.one("RuntimeDirectoryPreserve") == "yes"
         assert unit.one("StateDirectory") == "siaga-pbx"

@@ -47,12 +47,14 @@ def bearer(centre: Centre) -> dict[str, str]:
 
 
 @contextmanager
-def seat(centre: Centre, folder: Path, mediaenc: str, transport: str = "tls") -> Iterator[Baresip]:
+def seat(centre: Centre, folder: Path, mediaenc: str, transport: str = "tls", control: int = 0) -> Iterator[Baresip]:
     """A registered phone with this setting of its own."""
     port = int(centre.listen[0].rpartition(":")[2]) if transport == "tls" else centre.sip_port
     password, ca = centre.password("101"), centre.folder / "authority.crt"
     server = (DAEMON, port)
-    with baresip.seat(folder, "101", password, server, transport, WORDS, 27400, ca, mediaenc=mediaenc) as phone:
+    with baresip.seat(
+        folder, "101", password, server, transport, WORDS, 27400, ca, mediaenc=mediaenc, control=control
+    ) as phone:
         until(lambda: seat_state(centre, "101") in ("ready", "resting"), "the registration")
         yield phone
     until(lambda: seat_state(centre, "101") == "offline", "baresip's farewell")
@@ -104,6 +106,30 @@ def test_a_seat_that_cannot_is_missed_and_the_caller_stays(
         until(lambda: row(centre, call.call_id)["connected_at"], "the seat, by that")
         call.bye()
         assert ended(centre, call.call_id)["outcome"] == "answered"
+
+
+@pytest.mark.soak
+def test_a_hold_and_its_end(centre: Centre, tmp_path: Path) -> None:
+    """A re-INVITE each, with keys: the audio goes on by them."""
+    set_to(centre, "required")
+    control = free_port()
+    with (
+        seat(centre, tmp_path / "seat", "srtp", control=control) as phone,
+        carrier(centre) as ua,
+        Rtp(TRUNK, 80) as caller,
+    ):
+        call = ua.invite(caller.sdp)
+        caller.start(call.final().body)
+        until(lambda: likeness(WORDS[:PIECE], caller.heard()) >= ALIKE, "the seat's voice at the caller")
+        phone.tell("hold")
+        until(lambda: "on_hold" in kinds(centre, call.call_id), "the hold")
+        phone.tell("resume")
+        until(lambda: "resumed" in kinds(centre, call.call_id), "its end")
+        since = len(caller.heard())
+        until(lambda: len(caller.heard()) > since + PIECE, "more")
+        assert likeness(caller.heard()[since + 4000 :], WORDS) >= ALIKE
+        call.bye()
+    assert metric(centre, 'siaga_rtp_refused_packets_total{reason="srtp"}') == 0
 
 
 def descriptions(centre: Centre, call_id: str) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
