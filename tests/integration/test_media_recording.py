@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from siaga_pbx.media.events import LocalMedia
-from siaga_pbx.media.g711 import Samples
-from siaga_pbx.media.protocol import Recorded, Side
+from siaga_pbx.media.g711 import Samples, decode
+from siaga_pbx.media.protocol import Codec, Recorded, Side
+from siaga_pbx.media.recorder import LEAD_S
 from siaga_pbx.media.wav import mend
-from tests.integration.test_media import read_stereo
-from tests.media_kit import FRAME_S, FarEnd, Media, media, new_settings
+from tests.integration.test_media import find, read_stereo
+from tests.media_kit import FRAME_S, FarEnd, Media, Packet, media, new_settings, noise
 
 pytestmark = pytest.mark.quiet
 
@@ -152,3 +153,57 @@ def test_a_power_cut_takes_a_second_at_most(tmp_path: Path) -> None:
         left, right = map(clicks, read_stereo(path))
         assert len(left) >= 2
         assert abs(left[1] - right[1]) <= 160
+
+
+def test_the_right_side_is_what_the_caller_was_sent_whatever_that_was(tmp_path: Path) -> None:
+    """Greeting, seat, hold audio, seat again, a conference: every packet the caller got lies where its timestamp says,
+    sample by sample, and the left side is all that the caller said, in one piece."""
+
+    async def run() -> None:
+        path = tmp_path / "call.wav"
+        async with media(new_settings(tmp_path)) as m:
+            with FarEnd() as caller, FarEnd(ssrc=2) as seat, FarEnd(ssrc=3) as agency:
+                places = [m.open("c"), m.open("s", Side.SEAT), m.open("a", Side.SEAT)]
+                for leg, far in (("c", caller), ("s", seat), ("a", agency)):
+                    m.client.connect(leg, far.remote())
+                m.client.record("call", path)
+                said = noise(300, 1)
+
+                async def course() -> None:
+                    m.client.play("c", ("greeting",), ("waiting",))
+                    await caller.heard_number(60)
+                    m.client.bridge("c", "s")
+                    await seat.talk(places[1], noise(50, 2))
+                    m.client.play("c", (), ("waiting",))  # hold
+                    await caller.heard_number(len(caller.packets) + 50)
+                    m.client.bridge("c", "s")
+                    await seat.talk(places[1], noise(50, 3))
+                    for leg in ("c", "s", "a"):
+                        m.client.confer(leg)
+                    await asyncio.gather(seat.talk(places[1], noise(50, 4)), agency.talk(places[2], noise(50, 5)))
+
+                await asyncio.gather(caller.talk(places[0], said), course())
+                await caller.heard_number(len(caller.packets) + 20)
+                await m.close_all()
+                m.legs.clear()
+                await m.events.get(Recorded)
+                got = [packet for packet in caller.packets if packet.payload != QUIET]
+                began = caller.packets[0]
+        left, right = read_stereo(path)
+        begin = find(left, said[5])
+        assert begin is not None
+        assert find(left, b"".join(said[5:295])) == begin, "in one piece"
+        misplaced = [shift for packet in got if (shift := _shift(right, packet, began)) is None or abs(shift) > 160]
+        assert len(misplaced) <= 5, "one is cut where what is sent changes, and the last may not be there"
+        assert len({packet.payload for packet in got}) > 200
+
+    asyncio.run(run())
+
+
+def _shift(right: Samples, packet: Packet, first: Packet) -> int | None:
+    """How far a packet lies from where it should by its timestamp; None if it is nowhere near, to the sample."""
+    due = round(LEAD_S * 8000) + ((packet.timestamp - first.timestamp) & 0xFFFFFFFF)
+    start = max(0, due - 400)
+    near = right[start : due + 560].tobytes()
+    at = near.find(decode(packet.payload, Codec.PCMA).tobytes())
+    return None if at < 0 else start + at // 2 - due
