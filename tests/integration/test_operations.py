@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from siaga_pbx.app import DRAIN_LIMIT_S
+from siaga_pbx.media.protocol import Why
 from siaga_pbx.metrics import DISPATCH_STATES, IDENTITIES, OUTCOMES, SEAT_STATES, Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,7 @@ LABELS: dict[str, dict[str, tuple[str, ...] | None]] = {
     "siaga_alarm_active": {"alarm": None},
     "siaga_sip_messages_total": {"direction": ("in", "out"), "kind": None},
     "siaga_sip_auth_failures_total": {"reason": None},
+    "siaga_rtp_refused_packets_total": {"reason": tuple(Why)},
 }
 """What a selector may ask of a metric; None: any value."""
 
