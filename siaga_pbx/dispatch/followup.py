@@ -149,8 +149,9 @@ class FollowUp:
         """The message did not get to the broker, or (`refusal`, its reason) the broker did not take it."""
         self._in_flight = False
         self._again = False
-        outputs = [] if refusal is None else self._raise(Alarm.REFUSED, refusal)
+        outputs: list[Output] = []
         if self.wanted:
+            outputs += [] if refusal is None else self._raise(Alarm.REFUSED, refusal)
             self.publish_at = now + _nth(RETRY_S, self._failures)
             self._failures += 1
         return outputs

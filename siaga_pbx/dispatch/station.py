@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 _RETRY_S = 1.0
 _SAVE_AGAIN_S = 2.0
+_SHOWN_S = 3.0
+"""A disk that hangs does not keep a dispatch from the people for longer; one that is shown and then forgotten is new to
+them again."""
 
 
 def state_file_of(centre: str, agency: str) -> Path:
@@ -53,7 +57,7 @@ class Listener:
 class Station:
     """One agency's end. `by` signs its answers. The state file is 0600: it holds what callers said.
 
-    What comes is shown at once, and answered once the file holds it. `fault`: why the file cannot be written. Until it
+    What comes is shown and answered once the file holds it. `fault`: why the file cannot be written. Until it
     can be, what people say is told as not kept, and this machine says nothing of its own: the centre goes on sending.
     """
 
@@ -171,13 +175,21 @@ class Station:
             return
         before = self.book.version
         news, entry = self.book.receive(message, self._signature())
+        changed = self.book.version != before
+        if changed or self.fault:
+            self._changed.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SHOWN_S):
+                await self._is_kept()
         for listener in self.listeners:
             listener.hear(news, entry)
-        if self.book.version == before and not self.fault:
-            self._wake.set()  # only an answer more to give, and each start gives them all again
-            return
+        if changed:
+            await self._is_kept()
+        self._wake.set()
+
+    async def _is_kept(self) -> None:
+        """Returns once all that is known now is in the file, or that has failed."""
         version = self.book.version
-        self._changed.set()
         async with self._tried:
             await self._tried.wait_for(lambda: self.fault or self.book.written >= version)
 

@@ -114,6 +114,13 @@ def test_a_refusal_of_the_broker_is_an_alarm_until_it_takes_it() -> None:
     assert Lowered(Alarm.REFUSED) in one.published(1, 2)
 
 
+def test_a_refusal_of_what_the_agency_has_by_then_is_none() -> None:
+    one = follow()
+    one.start(0)
+    one.answered(State.RECEIVED, 1, 1)
+    assert one.unpublished(2, "quota exceeded") == []
+
+
 def test_no_subscriber_is_an_alarm_until_the_agency_has_it() -> None:
     one = follow()
     one.start(0)
