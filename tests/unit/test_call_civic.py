@@ -3,8 +3,8 @@
 import pytest
 
 from siaga_pbx.call.civic import MAX_ADDRESS
-from siaga_pbx.call.location import Location
-from tests.unit.test_call_location import CIRCLE, MIXED, invite, locate, multipart, only, pidf
+from siaga_pbx.call.location import Location, locate
+from tests.unit.test_call_location import CIRCLE, MIXED, invite, multipart, only, pidf
 
 CA = 'xmlns:ca="urn:ietf:params:xml:ns:pidf:geopriv10:civicAddr"'
 
