@@ -115,7 +115,8 @@ class Door:
 
     def _tell_now(self, now: float) -> None:
         assert self._last is not None, "there is one to tell of"
-        why, (host, port) = self._last
+        why, source = self._last
+        host, port = source[:2]  # of IPv6 there is more
         self._told += 1
         self._tell_at = now + TELL_S
         self._tell(Refused(self._leg, why, host, port, self.counts[why]))

@@ -39,7 +39,7 @@ class SourceGate:
     @property
     def networks(self) -> tuple[Network, ...]:
         """Where a source can be that may ever be admitted."""
-        return (*self.remote.accept, *(() if self._host is None else (ip_network(self._host),)))
+        return (*self.remote.accept, *(() if self._host is None else (_network(self._host),)))
 
     def named(self, source: Source) -> bool:
         """Whether this is the source the SDP names."""
@@ -118,9 +118,9 @@ class SourceLock:
     def allowed(self) -> tuple[Place, ...]:
         """Where packets may come from that are to be looked at, now or after a while."""
         if self.source is not None and not self.former:
-            return ((ip_network(self.source[0]), self.source[1]),)
+            return ((_network(self.source[0]), self.source[1]),)
         networks = self.gate.networks if self.gate is not None else ()
-        former = () if self.source is None else (ip_network(self.source[0]),)
+        former = () if self.source is None else (_network(self.source[0]),)
         return tuple([(network, None) for network in (*former, *networks)])
 
     @property
@@ -129,7 +129,7 @@ class SourceLock:
         if self.source is not None and not self.former:
             usual = self._named_reporter or (self.source[0], self.source[1] + 1)
             host, port = self._reporter[:2] if self._reporter is not None else usual
-            return ((ip_network(host), port & 0xFFFF),)
+            return ((_network(host), port & 0xFFFF),)
         return tuple([(network, None) for network, _ in self.allowed])
 
     def connect(self, remote: Remote, now: float, source: Source | None = None, former: bool = False) -> bool:
@@ -186,6 +186,11 @@ class SourceLock:
     def _named_reporter(self) -> Source | None:
         """Where the SDP says that its RTCP is (RFC 3605)."""
         return self.gate.remote.rtcp if self.gate is not None else None
+
+
+def _network(host: str) -> Network:
+    """The one address, without the interface that a link-local one may name."""
+    return ip_network(host.partition("%")[0])
 
 
 def _address(host: str) -> str | None:

@@ -80,6 +80,8 @@ EVENTS: list[p.Event] = [
     p.RecordBegan("call", 1234567.890123456),
     p.RecordGap("call", 1.5, 0.25, "the media worker died"),
     p.Pong(7, 900, {"stranger": 3}, 1.5),
+    p.Rolled("leg", 3),
+    p.Account("leg", p.LegStats(received=7, remote_lost=2)),
     p.Refused("leg", p.Why.STRANGER, "192.0.2.66", 4000, 7),
 ]
 
