@@ -1,5 +1,7 @@
 """What becomes known of a call's audio: whether it is heard, how good it was, whether it is recorded."""
 
+from collections import deque
+
 import structlog
 
 from siaga_pbx.legs import Leg, Role
@@ -9,6 +11,8 @@ from siaga_pbx.tools import Tools
 
 log = structlog.get_logger(__name__)
 
+REMEMBERED = 1000
+"""Calls; more are not live at once."""
 OF_NO_CALL = (Role.FEATURE, Role.CALLBACK, Role.DISPATCH)
 """Legs that belong to no 112 call: their audio is nobody's record."""
 
@@ -18,8 +22,14 @@ class AudioLog:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._one_way: set[str] = set()
-        """Live calls that were counted as such."""
+        self._unheard: dict[str, Leg] = {}
+        """By id, the live legs that nothing comes from though it should."""
+        self._one_way: deque[str] = deque(maxlen=REMEMBERED)
+        """Calls that were counted as such: the account of their legs comes later, and one after the other."""
+
+    def unheard_in(self, call: str) -> tuple[str, ...]:
+        """Who of the call is not heard now: the roles of the legs."""
+        return tuple(sorted(leg.role.value for leg in self._unheard.values() if leg.call == call))
 
     def unheard(self, event: media.Unheard) -> None:
         leg = self._tools.legs.get(event.leg)
@@ -27,18 +37,20 @@ class AudioLog:
             return
         log.warning("audio missing", call_id=leg.call, leg=leg.role.value, one_way=event.one_way)
         if leg.role not in OF_NO_CALL:
+            self._unheard[leg.id] = leg
             data = {"leg": leg.role.value, "seconds": event.seconds, "one_way": event.one_way}
             self._tools.log.step(leg.call, "audio_missing", data)
             if event.one_way:
                 self._count_one_way(leg)
 
     def heard_again(self, event: media.HeardAgain) -> None:
-        leg = self._tools.legs.get(event.leg)
-        if leg is not None and leg.role not in OF_NO_CALL:
+        leg = self._unheard.pop(event.leg, None)
+        if leg is not None:
             self._tools.log.step(leg.call, "audio_back", {"leg": leg.role.value, "seconds": event.seconds})
 
     def closed(self, leg: Leg, stats: media.LegStats) -> None:
         """The leg's account; in the call's row is how the caller was heard."""
+        self._unheard.pop(leg.id, None)
         self._tools.metrics.rtp_lost_packets.inc(max(0, stats.lost))
         if leg.role in OF_NO_CALL:
             return
@@ -62,7 +74,6 @@ class AudioLog:
         }
         columns: dict[str, object] = {}
         if leg.role in (Role.CALLER, Role.TEST):
-            self._one_way.discard(leg.call)
             columns = {"rtp_lost": stats.lost, "rtp_jitter_ms": data["jitter_ms"], "rtp_mos": data["mos"]}
         self._tools.log.step(leg.call, "quality", data, columns)
 
@@ -86,5 +97,5 @@ class AudioLog:
 
     def _count_one_way(self, leg: Leg) -> None:
         if leg.call not in self._one_way:
-            self._one_way.add(leg.call)
+            self._one_way.append(leg.call)
             self._tools.metrics.rtp_one_way_calls.inc()

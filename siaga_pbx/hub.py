@@ -45,7 +45,7 @@ class Hub:
         self.trunks_up: dict[str, bool] = {}
         self._tools, self._switch, self._lines, self._store = tools, switch, lines, store
         self._voice = voice
-        self._audio = audio = AudioLog(tools)
+        self.audio = audio = AudioLog(tools)
         self._sip: dict[type, Callable[[Any], None]] = {
             sip.IncomingCall: self._incoming,
             sip.Registered: self._registered,
@@ -284,7 +284,7 @@ class Hub:
             return
         if event.stats.received and event.stats.longest_gap_ms < NO_AUDIO_MS:
             self._tools.alarms.set(_no_audio(leg), False)
-        self._audio.closed(leg, event.stats)
+        self.audio.closed(leg, event.stats)
 
     def _prompt_missing(self, event: media.PromptMissing) -> None:
         self._tools.alarms.set(f"prompt_missing_{event.name}", True, event.reason)

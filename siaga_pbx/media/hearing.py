@@ -27,15 +27,13 @@ class Hearing:
     def expect(self, expected: bool, now: float) -> None:
         """Not while either side holds the other: then nothing that does not come is missing."""
         if not expected:
-            self._since = self._lost_at = None
+            self._since = None
         elif self._since is None:
             self._since = now
 
     def look(self, last_at: float, other_at: float | None, now: float) -> Unheard | HeardAgain | None:
         """What is to be told. `other_at`: when the other side of the bridge was heard last, if it has one."""
-        if self._since is None:
-            return None
-        since = max(self._since, last_at)
+        since = max(self._since, last_at) if self._since is not None else now
         if now - since < UNHEARD_S:
             lost_at, self._lost_at = self._lost_at, None
             return None if lost_at is None else HeardAgain(self._leg, round(now - lost_at, 1))

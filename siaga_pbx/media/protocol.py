@@ -265,7 +265,7 @@ class Unheard:
 
 @dataclass(frozen=True, slots=True)
 class HeardAgain:
-    """The end of `Unheard`."""
+    """The end of `Unheard`: something comes, or is not to come any more."""
 
     leg: str
     seconds: float

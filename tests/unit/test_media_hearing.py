@@ -57,6 +57,7 @@ def test_a_hold_ends_what_was_told() -> None:
     hearing = expected()
     assert hearing.look(0.0, None, 2.0) is not None
     hearing.expect(False, 3.0)
+    assert hearing.look(0.0, None, 4.0) == HeardAgain("leg", 4.0)
     hearing.expect(True, 4.0)
     assert hearing.look(4.5, None, 5.0) is None, "nothing was missing meanwhile"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from siaga_pbx.legs import Leg
-from siaga_pbx.media.protocol import Closed, LegStats, Recorded, RecordFailed, Silent
+from siaga_pbx.media.protocol import Closed, HeardAgain, LegStats, Recorded, RecordFailed, Silent, Unheard
 from siaga_pbx.sip.sdp import Direction, LocalAudio, make_offer
 from tests.switch_bench import Centre, Phone
 
@@ -48,6 +48,40 @@ def test_a_bridged_leg_that_was_only_talked_to_is_one_way(centre: Centre, stats:
     assert one_way(centre) == counted
     centre.hub.on_media(Closed(leg.id, stats))
     assert one_way(centre) == counted, "each leg once"
+
+
+def test_who_is_not_heard_is_noted_and_a_one_way_call_counted_once(centre: Centre) -> None:
+    caller, leg = talking(centre)
+    seat = next(one for one in centre.tools.legs if one is not leg)
+    centre.hub.on_media(Unheard(leg.id, 2.1, one_way=False))
+    assert one_way(centre) == 0
+    assert centre.hub.audio.unheard_in(leg.call) == ("caller",)
+    for told in (leg, seat):
+        centre.hub.on_media(Unheard(told.id, 4.0, one_way=True))
+    assert one_way(centre) == 1
+    assert centre.hub.audio.unheard_in(leg.call) == ("caller", "seat")
+    centre.hub.on_media(HeardAgain(seat.id, 6.0))
+    caller.bye()
+    for closed in (leg, seat):
+        centre.hub.on_media(Closed(closed.id, LegStats(received=0, sent=500)))
+    assert one_way(centre) == 1
+    assert centre.hub.audio.unheard_in(leg.call) == ()
+    assert [kind for kind in centre.kinds() if kind.startswith("audio_")] == ["audio_missing"] * 3 + ["audio_back"]
+
+
+def test_how_the_caller_was_heard_is_in_the_row(centre: Centre) -> None:
+    caller, leg = talking(centre)
+    caller.bye()
+    centre.hub.on_media(Closed(leg.id, LegStats(received=990, lost=10, sent=1000, jitter_ms=3.5)))
+    row = centre.row()
+    assert (row["rtp_lost"], row["rtp_jitter_ms"]) == (10, 3.5)
+    assert row["rtp_mos"] == pytest.approx(3.75, abs=0.01)  # 1 % lost, 80 ms: R 93.2 - 1.92 - 17.92 = 73.36
+
+
+def test_the_digest_of_a_recording_is_in_the_row(centre: Centre) -> None:
+    _, leg = talking(centre)
+    centre.hub.on_media(Recorded(leg.call, "call.wav", 5.0, "ab" * 32, 0))
+    assert centre.row()["recording_sha256"] == "ab" * 32
 
 
 def test_a_silent_leg_is_asked_for_and_alarms_until_a_call_there_has_audio(centre: Centre) -> None:
