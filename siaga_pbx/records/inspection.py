@@ -56,7 +56,7 @@ class Soundness:
                 raise StoreUnavailable("the database is being checked: something went wrong that may have damaged it")
             return
         if self._inspection.fault:
-            raise StoreUnavailable(f"the database is damaged: {self._inspection.fault}")
+            raise StoreUnavailable(f"the database {self._inspection.fault}")
         self._next_at = time.monotonic() + max(_EVERY_S, _RARELY * self._inspection.took_s)
         self.close()
         self.known, self._suspect = True, False
@@ -73,7 +73,7 @@ class Inspection:
 
     def __init__(self, file: Path, identity: FileIdentity | None) -> None:
         self.fault, self.took_s = "", 0.0
-        """What is wrong with the file, or why that cannot be found out, and how long that took; once it is over."""
+        """What is to be said of the file, if it is not whole, and how long that took; once it is over."""
         self._identity = identity
         self._over, self._began = threading.Event(), time.monotonic()
         uri = f"{file.absolute().as_uri()}?mode=ro"
@@ -103,9 +103,10 @@ class Inspection:
     def _run(self) -> None:
         try:
             (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-            self.fault = "" if found == "ok" else str(found)
+            self.fault = "" if found == "ok" else f"is damaged: {found}"
         except sqlite3.Error as error:
-            self.fault = str(error)
+            busy = str(error.sqlite_errorname).startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_INTERRUPT"))
+            self.fault = f"{'cannot be checked' if busy else 'is damaged'}: {error}"
         finally:
             self.took_s = time.monotonic() - self._began
             self._over.set()
