@@ -150,6 +150,11 @@ class Caller:
     interrupted: bool = False
     """It ends for want of audio."""
 
+    @property
+    def other(self) -> Leg | None:
+        """The leg of whoever has the caller."""
+        return self.overflow if self.connected == "overflow" else self.seats.get(self.connected or "")
+
     def prompts(self, *names: str) -> tuple[str, ...]:
         """These prompts in the caller's language; who has none in it plays its own."""
         return names if self.language is None else tuple(f"{self.language}/{name}" for name in names)

@@ -108,13 +108,8 @@ class Takers:
     def follow_hold(self, command: does.Hold | does.Resume) -> None:
         """Whoever has the call holds it, or does no more."""
         caller = self._callers.live.get(command.call)
-        other = self._other(caller) if caller is not None else None
-        if caller is not None and other is not None:
-            self._bridge(caller, other)
-
-    def _other(self, caller: Caller) -> Leg | None:
-        """The leg that has the caller."""
-        return caller.overflow if caller.connected == "overflow" else caller.seats.get(caller.connected or "")
+        if caller is not None and caller.other is not None:
+            self._bridge(caller, caller.other)
 
     def resume(self, caller: Caller, legs: Iterable[Leg]) -> None:
         """The legs of the other sides, of a caller of an earlier daemon."""
@@ -128,7 +123,7 @@ class Takers:
 
     def rejoin(self, caller: Caller, hears: object) -> bool:
         """Whether another side has the caller; if so and what the caller `hears` is not that, it does again."""
-        other = self._other(caller)
+        other = caller.other
         if other is None or not other.answered:
             return False
         held = isinstance(hears, Play) and hears.loop == caller.prompts(HOLD)

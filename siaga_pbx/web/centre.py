@@ -95,6 +95,7 @@ class LiveCall(View):
     place: CallerPlace | None = Field(
         None, description="where the network says the caller is; only shown with the token"
     )
+    on_hold_since: UtcTime | None = Field(None, description="when the seat put the caller on hold; null: it does not")
 
 
 class TrunkStatus(View):

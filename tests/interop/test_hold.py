@@ -57,6 +57,11 @@ def hears_hold(caller: Rtp, since: int) -> bool:
     return hold_audio() in caller.heard()[since:].tobytes()
 
 
+def shown_on_hold(centre: Centre) -> list[bool]:
+    """Of each live call."""
+    return [call["on_hold_since"] is not None for call in centre.get("/api/v1/status")["calls"]]
+
+
 def test_a_caller_on_hold_hears_so_and_the_talk_goes_on_after_it(centre: Centre, seat: Baresip) -> None:
     with carrier(centre) as phone, Rtp(TRUNK, 80) as caller:
         call = phone.invite(caller.sdp)
@@ -66,9 +71,11 @@ def test_a_caller_on_hold_hears_so_and_the_talk_goes_on_after_it(centre: Centre,
         since = len(caller.heard())
         seat.tell("hold")
         until(lambda: hears_hold(caller, since), "hold audio")
+        assert shown_on_hold(centre) == [True]
         after = len(caller.heard())
         seat.tell("resume")
         until(lambda: hears_the_seat(caller, after), "the call-taker again")
+        assert shown_on_hold(centre) == [False]
         assert phone.hears_nothing(lambda message: message.status == 0, 0.1)  # no re-INVITE to who is held
         call.bye()
         ended(centre, call.call_id)
