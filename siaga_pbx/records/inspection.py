@@ -105,7 +105,9 @@ class Inspection:
             (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
             self.fault = "" if found == "ok" else f"is damaged: {found}"
         except sqlite3.Error as error:
-            busy = str(error.sqlite_errorname).startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_INTERRUPT"))
+            busy = str(getattr(error, "sqlite_errorname", "")).startswith(
+                ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_INTERRUPT")
+            )
             self.fault = f"{'cannot be checked' if busy else 'is damaged'}: {error}"
         finally:
             self.took_s = time.monotonic() - self._began
