@@ -161,11 +161,12 @@ class Seat:
         """Whether a call may be offered to it now, if need be although it rests."""
         if not (isinstance(self.line, Free) and self.registered) or self.own_calls or self.removed:
             return False
-        return self.pause is None and isinstance(self.respite, Rested | Resting)
+        return self.pause is None and isinstance(self.respite, (Rested, Resting))
 
     @property
     def resting(self) -> bool:
-        return isinstance(self.respite, Barred | Resting)
+        # Asked of every seat for every call: A | B would be built anew each time, and costs three times as much.
+        return isinstance(self.respite, (Barred, Resting))
 
     @property
     def turn(self) -> tuple[bool, bool, float, SeatId]:
