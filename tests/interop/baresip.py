@@ -55,12 +55,15 @@ def seat(
     expires: int = 60,
     control: int = 0,
     mediaenc: str = "",
+    account: str = "",
+    config: str = "",
 ) -> Iterator["Baresip"]:
     """A running baresip that registers, answers by itself, says `said` and keeps what it hears.
 
     Over TLS it wants a certificate that `ca` vouches for. It is at `host`, started by the command `through`, and asks
     for a registration of `expires` seconds. With a `control` port it can be told what to do; `mediaenc` is
-    how it protects its audio (its module srtp has `srtp`, `srtp-mand`).
+    how it protects its audio (its module srtp has `srtp`, `srtp-mand`). `account` is more of its account's parameters,
+    `config` more lines of its configuration.
     """
     folder.mkdir()
     write_wave(folder / "voice.wav", said)
@@ -76,11 +79,13 @@ def seat(
             modules=MODULES,
         )
         + (_CONTROL.format(port=control) if control else "")
+        + config
     )
     (folder / "accounts").write_text(
         f"<sip:{name}@{server[0]}:{server[1]};transport={transport}>"
         f";auth_user={name};auth_pass={password};answermode=auto;regint={expires};audio_codecs=PCMA/8000/1"
-        + (f";mediaenc={mediaenc}\n" if mediaenc else "\n")
+        + (f";mediaenc={mediaenc}" if mediaenc else "")
+        + f"{account}\n"
     )
     log = folder / "baresip.log"
     with log.open("wb") as sink:
