@@ -221,7 +221,7 @@ async def media(
     """A client and its worker processes; they end with it, unless they are kept for the next test."""
     events = Events()
     client = MediaClient(settings, events.take, spawn=spawn or settings.spawn, ping_s=ping_s)
-    await client.start()
+    await client.start(PATIENCE_S)
     started = Media(client, events, settings)
     try:
         yield started
