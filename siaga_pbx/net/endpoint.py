@@ -236,8 +236,9 @@ class Endpoint:
         try:
             item = parse(data)
         except RemoteError as error:
-            # With its traceback it would hold this frame, and this frame it: garbage that only the collector finds.
+            # Its traceback and its context's hold this frame, and this frame it: garbage that only the collector finds.
             item = error.with_traceback(None)
+            item.__context__ = None
         except Exception:  # noqa: BLE001 - ours, and logged: the next datagram is somebody else's call
             self._fault("parse")
             return

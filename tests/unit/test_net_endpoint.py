@@ -1,6 +1,7 @@
 """net/endpoint: the stack's outputs in order, its time, its faults; datagrams of every kind."""
 
 import asyncio
+import gc
 
 import pytest
 import structlog
@@ -49,6 +50,27 @@ def test_the_flow_names_the_socket_that_answers(run: Run) -> None:
             assert sources == [fixture.address(0), fixture.address(1), fixture.address(1)]
 
     run(work())
+
+
+def test_what_is_malformed_leaves_nothing_for_the_garbage_collector() -> None:
+    """An exception that is kept holds the frame that keeps it: in a flood, garbage faster than it is found."""
+
+    async def work() -> None:
+        async with Fixture("udp://127.0.0.1") as fixture:
+            [udp] = fixture.endpoint._udp.values()
+            bad = request("INVITE").replace(b"CSeq: 1", b"CSeq: one")
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(200):
+                    fixture.endpoint._datagram(udp, bad, ("127.0.0.2", 5060))
+                assert len(fixture.core.malformed) == 200
+                fixture.core.malformed.clear()
+                assert gc.collect() < 200
+            finally:
+                gc.enable()
+
+    on_uvloop(work())
 
 
 @both
