@@ -171,6 +171,7 @@ class View:
             priority=caller.priority,
             caller_number=caller.number,
             place=_place(self._parts.tools.log.row(caller.id)),
+            unheard=self._parts.hub.audio.unheard_in(caller.id),
             on_hold_since=self._wall(caller.other.held_since) if caller.other and caller.other.held_since else None,
         )
 

@@ -96,6 +96,7 @@ class LiveCall(View):
         None, description="where the network says the caller is; only shown with the token"
     )
     on_hold_since: UtcTime | None = Field(None, description="when the seat put the caller on hold; null: it does not")
+    unheard: tuple[str, ...] = Field((), description="whose audio does not arrive though it should: caller, seat ...")
 
 
 class TrunkStatus(View):

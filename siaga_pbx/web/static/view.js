@@ -59,7 +59,8 @@ export function showCalls(calls, signedIn, act) {
   show(byId("calls"), sorted, (call) => call.id, (call) =>
     element("tr", {},
       element("td", {}, pill(words(call.state), CALL_TONES[call.state]),
-        ...(call.on_hold_since ? [" ", pill("on hold", "warn"), " ", age(call.on_hold_since)] : [])),
+        ...(call.on_hold_since ? [" ", pill("on hold", "warn"), " ", age(call.on_hold_since)] : []),
+        ...call.unheard.flatMap((who) => [" ", pill(`${words(who)} not heard`, "bad")])),
       element("td", { class: "num" }, age(call.received_at)),
       element("td", {}, words(call.identity_class ?? "")),
       element("td", {}, call.caller_number ?? (signedIn ? "none" : "•••")),
