@@ -237,6 +237,25 @@ def test_a_source_that_changes_the_length_of_its_packets() -> None:
     assert b"".join(packet.payload for packet in line.sent) == b"".join(said)
 
 
+def test_a_key_between_packets_that_are_cut() -> None:
+    line = Line(longest_ms=20)
+    line.sender.follow()
+    before, after = codes_of(60, 2), codes_of(60, 2, seed=3)
+    line.talk(before)
+    for duration in range(160, 1121, 160):
+        payload = struct.pack("!BBH", 5, 10, duration)
+        line.sender.relay_event(1, 0, line.sequence, line.timestamp, payload, line.now)
+        line.sequence = (line.sequence + 1) & 0xFFFF
+        line.run(0.02)
+    line.timestamp = (line.timestamp + 1120) & 0xFFFFFFFF
+    line.talk(after)
+    line.check()
+    assert [packet.payload_type for packet in line.sent] == [8] * 6 + [EVENT] * 7 + [8] * 6
+    assert b"".join(packet.payload for packet in line.audio) == b"".join([*before, *after])
+    steps = [(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in pairwise(line.sent)]
+    assert steps == [160] * 6 + [0] * 6 + [1120] + [160] * 5
+
+
 def test_what_comes_too_early_is_not_overtaken_by() -> None:
     """On a network that holds packets up and lets them go together."""
     line = Line(longest_ms=20)
