@@ -15,6 +15,7 @@ import pytest
 from siaga_pbx.media.client import Remote
 from siaga_pbx.media.events import LocalMedia, MediaUp
 from siaga_pbx.media.protocol import Closed, FirstPacket, LegStats, Refused, Side, Why
+from siaga_pbx.media.source import HANDED_OVER_S
 from tests.media_kit import FRAME_S, PATIENCE_S, FarEnd, Media, media, new_settings, noise
 from tests.media_process import Settings
 
@@ -130,6 +131,7 @@ def test_a_re_invite_is_no_gap_in_the_lock(shared: Settings, host: str) -> None:
                 third.say(call.at_caller, POISON)
 
             m.client.connect("c", trunk(moved))
+            await moved.heard_number(1)  # it is in force: audio goes there from now on
             await call.talk(noise(10, 1), inject)
             await call.hears(noise(10, 1))
             call.seat.forget()
@@ -150,7 +152,8 @@ def test_a_seat_that_moves_is_taken_at_the_port_it_names(shared: Settings) -> No
     async def test(call: Call) -> None:
         with FarEnd(ssrc=0x777) as moved, FarEnd(ssrc=0x5678) as third:
             call.media.client.connect("s", replace(moved.remote(), strict=True))
-            await asyncio.sleep(0.3)  # the old one is silent for long enough
+            await moved.heard_number(1)
+            await asyncio.sleep(1.5 * HANDED_OVER_S)  # the old one is silent for long enough
             for frame in noise(10, 1):
                 third.say(call.at_seat, POISON)
                 moved.say(call.at_seat, frame)
@@ -158,7 +161,6 @@ def test_a_seat_that_moves_is_taken_at_the_port_it_names(shared: Settings) -> No
             await call.caller.heard_frame(noise(10, 1)[-1])
             assert POISON not in {packet.payload for packet in call.caller.packets}
             assert third.packets == []
-            await moved.heard_number(1)
 
     with_call(shared, test)
 

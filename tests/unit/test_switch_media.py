@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from siaga_pbx.legs import Leg
-from siaga_pbx.media.protocol import Closed, HeardAgain, LegStats, Recorded, RecordFailed, Silent, Unheard
+from siaga_pbx.media.protocol import Closed, HeardAgain, LegStats, Recorded, RecordFailed, Refused, Silent, Unheard, Why
 from siaga_pbx.sip.sdp import Direction, LocalAudio, make_offer
 from tests.switch_bench import Centre, Phone
 
@@ -97,6 +97,15 @@ def test_a_silent_leg_is_asked_for_and_alarms_until_a_call_there_has_audio(centr
     caller.bye()
     centre.hub.on_media(Closed(leg.id, LegStats(received=500, sent=500, longest_gap_ms=40.0)))
     assert "no_audio_telkomsel" not in centre.alarms.active
+
+
+def test_audio_of_somebody_else_is_on_record(centre: Centre) -> None:
+    _, leg = talking(centre)
+    centre.hub.on_media(Refused(leg.id, Why.STRANGER, "203.0.113.66", 4000, 7))
+    centre.hub.on_media(Refused("gone", Why.STRANGER, "203.0.113.66", 4000, 7))
+    events = centre.reader.events(call_id=str(centre.row()["id"]))
+    (event,) = [event for event in events if event["kind"] == "audio_refused"]
+    assert event["data"] == {"leg": "caller", "why": "stranger", "host": "203.0.113.66", "port": 4000, "packets": 7}
 
 
 def test_a_silent_leg_whose_peer_knows_no_such_call_is_over(centre: Centre) -> None:
