@@ -236,9 +236,7 @@ class Endpoint:
         try:
             item = parse(data)
         except RemoteError as error:
-            # Its traceback and its context's hold this frame, and this frame it: garbage that only the collector finds.
-            item = error.with_traceback(None)
-            item.__context__ = None
+            item = error.kept()
         except Exception:  # noqa: BLE001 - ours, and logged: the next datagram is somebody else's call
             self._fault("parse")
             return

@@ -114,4 +114,4 @@ def _read(data: bytes) -> Frame | None:
     try:
         return parse(data)
     except RemoteError as error:
-        return error
+        return error.kept()

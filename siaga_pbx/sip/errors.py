@@ -33,6 +33,14 @@ class RemoteError(SipError):
         self.salvage: Callable[[], Request | None] | None = None
         """What tells `request`: not every message that is broken is answered, and in a flood few are."""
 
+    def kept(self) -> "RemoteError":
+        """This error for one who keeps it: without its traceback and its context, which hold the frames that it came by.
+
+        One of those then holds it: in a flood that is garbage faster than the collector finds it.
+        """
+        self.__context__ = None
+        return self.with_traceback(None)
+
     @property
     def request(self) -> "Request | None":
         return self.salvage() if self.salvage is not None else None

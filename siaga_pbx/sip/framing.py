@@ -73,7 +73,7 @@ class StreamFramer:
             if error.fatal:
                 self._dead = True
                 self._data.clear()
-            return error
+            return error.kept()
 
     def _skip_line_breaks(self) -> bool:
         """Drops line breaks before a message; True when they were a ping. A ping that is not complete yet stays."""
