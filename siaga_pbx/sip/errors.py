@@ -34,7 +34,7 @@ class RemoteError(SipError):
         """What tells `request`: not every message that is broken is answered, and in a flood few are."""
 
     def kept(self) -> "RemoteError":
-        """This error for one who keeps it: without its traceback and its context, which hold the frames that it came by.
+        """This error for one who keeps it: without its traceback and its context, which hold the frames it came by.
 
         One of those then holds it: in a flood that is garbage faster than the collector finds it.
         """
