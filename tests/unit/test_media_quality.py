@@ -1,6 +1,6 @@
 """The E-model: values worked out by hand from ITU-T G.107 and G.113, and G.107's whole delay beside our curve."""
 
-from math import exp, log2, log10, sqrt
+from math import cbrt, exp, log2, log10, sqrt
 
 import pytest
 
@@ -43,12 +43,12 @@ def delay_impairment(t: float) -> float:
     terv = telr - 40 * log10((1 + t / 10) / (1 + t / 150)) + 6 * exp(-0.3 * t * t)
     roe, re = -1.5 * (no - rlr), 80 + 2.5 * (terv - 14)
     idte = ((roe - re) / 2 + sqrt((roe - re) ** 2 / 4 + 100) - 1) * (1 - exp(-t))
-    rle = 10.5 * (wepl + 7) * (2 * t + 1) ** -0.25
+    rle = 10.5 * (wepl + 7) / sqrt(sqrt(2 * t + 1))
     idle = (ro - rle) / 2 + sqrt((ro - rle) ** 2 / 4 + 169)
     if t <= 100:
         return idte + idle
     x = log2(t / 100)
-    return idte + idle + 25 * ((1 + x**6) ** (1 / 6) - 3 * (1 + (x / 3) ** 6) ** (1 / 6) + 2)
+    return idte + idle + 25 * (sqrt(cbrt(1 + x**6)) - 3 * sqrt(cbrt(1 + (x / 3) ** 6)) + 2)
 
 
 @pytest.mark.parametrize("delay_ms", range(0, 301, 10))
