@@ -27,7 +27,8 @@ log = structlog.get_logger(__name__)
 
 FAILURES = ("dispatch-failed", "not-known")
 """The prompts that say that a feature code has come to nothing."""
-_SENT = "dispatch-sent"
+_SENT, _CONFIRMED = "dispatch-sent", "confirmed"
+"""The same in words, and as a beep of a third of a second."""
 PROMPT_S = 15.0
 """No prompt is as long: a line that has nothing else to wait for ends by then, whether it could be played or not."""
 
@@ -130,7 +131,7 @@ class SeatLines:
         self._spawn(self._act_in_call(leg, result.feature, seat, call))
 
     async def _act_in_call(self, leg: Leg, feature: Feature, seat: str, call: str) -> None:
-        """That a dispatch is on record, and what fails, is said to the call-taker, who is bridged again after it.
+        """A dispatch that is on record is a beep for the call-taker; what fails is said. Then they are bridged again.
 
         The caller hears nothing of it. All else that works does not disturb the talk.
         """
@@ -138,7 +139,7 @@ class SeatLines:
         if prompt in FAILURES:
             self._tools.log.step(call, "feature_failed", {"seat": seat, "dialled": feature.dial})
         if prompt in (*FAILURES, _SENT):
-            self._tools.media.play(leg.id, (prompt,))
+            self._tools.media.play(leg.id, (_CONFIRMED if prompt == _SENT else prompt,))
 
     def forget(self, leg: Leg) -> None:
         """The seat's leg is over."""

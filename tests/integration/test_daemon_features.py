@@ -68,8 +68,8 @@ def test_a_code_keyed_in_the_call_dispatches(centre: Centre, seat: Ua) -> None:
         assert [(one["agency"], one["message"]["category"], one["message"]["seat"]) for one in sent] == [
             ("damkar", "fire", "101")
         ]
-        mouth.press("5")
-        until(lambda: ear.events, "the caller's key at the seat")
+        mouth.press("5" * 8)
+        until(lambda: ear.events, "the caller's key at the seat, after the beep")
         assert set(ear.events) == {5}
         assert not mouth.events
         call.bye()

@@ -13,8 +13,8 @@ from siaga_pbx.media.protocol import Codec
 PROMPTS = Path(__file__).parent.parent.parent / "siaga_pbx" / "prompts"
 SHIPPED = PROMPTS / "id"
 NAMES = {
-    "greeting", "waiting", "hold", "test", "dispatch-sent", "dispatch-failed", "not-known", "paused", "ready",
-    "callback-none", "callback-dialling", "disposition-saved", "failed", "voice-intro", "voice-exercise", "voice-test",
+    "greeting", "waiting", "hold", "test", "confirmed", "dispatch-sent", "dispatch-failed", "not-known", "paused",
+    "ready", "callback-none", "callback-dialling", "disposition-saved", "failed", "voice-intro", "voice-exercise", "voice-test",
     "voice-fire", "voice-accident", "voice-disaster", "voice-health", "voice-security", "voice-riot", "voice-other",
     "voice-details", "voice-accept", "voice-accepted",
 }  # fmt: skip

@@ -107,7 +107,7 @@ def test_a_dispatch_keyed_in_a_call_is_for_that_call(centre: Centre) -> None:
     centre.media.asked.clear()
     press(centre, seat, "*1")
     assert centre.dispatched == [(centre.row()["id"], "fire", "101")]
-    assert centre.media.asked == [("play", seat.id, "dispatch-sent")], "the call-taker alone hears it"
+    assert centre.media.asked == [("play", seat.id, "confirmed")], "the call-taker alone hears it"
     centre.hub.on_media(Played(seat.id))
     caller = next(iter(centre.switch.callers.live.values())).leg.id
     assert centre.media.asked[1] == ("bridge", caller, seat.id), "and talks on"
