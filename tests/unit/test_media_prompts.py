@@ -14,9 +14,9 @@ PROMPTS = Path(__file__).parent.parent.parent / "siaga_pbx" / "prompts"
 SHIPPED = PROMPTS / "id"
 NAMES = {
     "greeting", "waiting", "hold", "test", "confirmed", "dispatch-sent", "dispatch-failed", "not-known", "paused",
-    "ready", "callback-none", "callback-dialling", "disposition-saved", "failed", "voice-intro", "voice-exercise", "voice-test",
-    "voice-fire", "voice-accident", "voice-disaster", "voice-health", "voice-security", "voice-riot", "voice-other",
-    "voice-details", "voice-accept", "voice-accepted",
+    "ready", "callback-none", "callback-dialling", "disposition-saved", "failed", "voice-intro", "voice-exercise",
+    "voice-test", "voice-fire", "voice-accident", "voice-disaster", "voice-health", "voice-security", "voice-riot",
+    "voice-other", "voice-details", "voice-accept", "voice-accepted",
 }  # fmt: skip
 PLACES = {"position-first", "position", "position-end", *(f"number-{n}" for n in (*range(1, 21), *range(30, 91, 10)))}
 PLACES |= {"number-100", "number-200"}
