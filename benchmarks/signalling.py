@@ -341,9 +341,8 @@ async def wait(callers: int, seconds: float) -> None:
         elapsed = time.monotonic() - began
         own = (cpu_s(pid) - before) / elapsed * 100
         theirs = (sum(map(cpu_s, workers)) - media) / elapsed * 100
-        print(
-            f"{callers} callers wait, {BUSY_SEATS} seats talk: {own:.1f} % of a core, {grown / callers:.1f} KiB a caller"
-        )
+        each = grown / callers
+        print(f"{callers} callers wait, {BUSY_SEATS} seats talk: {own:.1f} % of a core, {each:.1f} KiB a caller")
         print(f"media worker and broker beside it: {theirs:.1f} %")
         generator.close()
 
