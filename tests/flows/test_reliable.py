@@ -438,7 +438,7 @@ def test_a_provisional_without_a_number_needs_no_prack() -> None:
 
 
 def test_their_offer_before_the_answer() -> None:
-    """RFC 3311 5.2, RFC 3261 14.2: 183 with the answer, PRACK, then an UPDATE with an offer, then a 200 without a body."""
+    """RFC 3311 5.2, RFC 3261 14.2: 183 with the answer, PRACK, an UPDATE with an offer, a 200 without a body."""
     bench = Bench()
     peer = Peer(bench, TRUNK)
     invite = outbound(bench)
