@@ -8,7 +8,7 @@ import json
 import resource
 import sys
 
-from rtp.io import rtpproxy  # type: ignore[import-untyped]  # a module in C, without stubs
+from rtp.io import rtpproxy
 
 
 def main() -> None:
