@@ -274,7 +274,7 @@ def sippy_transaction() -> Callable[[int], int]:
         def write(self, *_: object, **__: object) -> None:
             """No log."""
 
-    class Manager(SipTransactionManager):  # type: ignore[misc]  # untyped
+    class Manager(SipTransactionManager):
         model_udp_server = (Nowhere, Options)
 
     def refuse(request: Any, transaction: Any) -> tuple[object, None, None]:
