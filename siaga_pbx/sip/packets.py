@@ -1,6 +1,7 @@
 """What the lines of an SDP audio section say of its packets: how long they are to be, and where their RTCP goes."""
 
 from collections.abc import Iterable
+from ipaddress import ip_address
 
 DEFAULT_PTIME_MS = 20
 SHORTEST_MS, LONGEST_MS = 10, 200
@@ -29,12 +30,18 @@ def muxes(lines: Iterable[tuple[str, str]]) -> bool:
 
 
 def rtcp(lines: Iterable[tuple[str, str]], host: str) -> tuple[str, int] | None:
-    """Where the peer takes RTCP if it says so (RFC 3605), on `host` if it names no other."""
+    """Where the peer takes RTCP if it says so (RFC 3605), on `host` if it names no other; None unless that is an IP
+    address: a name would have the media worker wait for its look-up."""
     value = next((value for letter, value in lines if letter == "a" and value.startswith("rtcp:")), "")
     port, *address = value[5:].split()[:4] or [""]
     if not _is_number(port, 5) or not 0 < int(port) < 65536:
         return None
-    return (address[2] if len(address) == 3 else host), int(port)
+    where = address[2] if len(address) == 3 else host
+    try:
+        ip_address(where)
+    except ValueError:
+        return None
+    return where, int(port)
 
 
 def _number(lines: Iterable[tuple[str, str]], name: str, digits: int) -> int | None:
