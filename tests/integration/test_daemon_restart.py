@@ -5,7 +5,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -86,14 +86,15 @@ def test_full_port_range(tmp_path: Path) -> None:
 
 @contextmanager
 def no_worker(centre: Centre) -> Iterator[None]:
-    """Kills the media worker with its keeper, and keeps any other from starting by holding its lock."""
+    """Kills the media worker with its keepers, and keeps any other from starting by holding its lock."""
     with (centre.folder / "media.sock.0.lock").open("a") as lock:
-        worker = worker_of(centre)
-        keeper = int(Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()[1])
-        for process in (keeper, worker):
-            os.kill(process, signal.SIGKILL)
+        session = os.getsid(worker_of(centre))
+        assert session != os.getsid(0)
         deadline = monotonic() + 10
         while True:
+            for process in processes_of(session):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
@@ -101,6 +102,16 @@ def no_worker(centre: Centre) -> Iterator[None]:
                 assert monotonic() < deadline
                 sleep(0.001)
         yield
+
+
+def processes_of(session: int) -> list[int]:
+    """All of a session's, the one that stands by among them."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.getsid(int(folder.name)) == session:
+                found.append(int(folder.name))
+    return found
 
 
 def worker_of(centre: Centre) -> int:

@@ -138,7 +138,7 @@ def test_the_histories_are_as_bad_as_they_claim() -> None:
             seen["forgotten"] += agency.forgotten
     assert min(seen[kind] for kind in ("restarts", "ends restarted", "repeated", "updates", "rejecting")) > 200, seen
     assert len(seen) == 16, seen
-    assert min(seen.values()) > 10, seen
+    assert min(seen.values()) >= 5, seen
 
 
 def test_a_dispatch_without_an_agency_fails_after_a_day_in_alarm() -> None:
