@@ -25,7 +25,7 @@ from tests.records_replay import events_of, fill
 
 _CALLS = 2000  # of an outage, three batches each: the replay is killed after the first third, and after the second
 
-pytestmark = pytest.mark.quiet
+pytestmark = pytest.mark.soak
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems")
 
 
