@@ -73,26 +73,23 @@ class Bindings:
 
     def put(self, binding: Binding) -> list[Binding]:
         """Adds a contact and returns those that it replaces: of the same phone, started anew or come by another way."""
-        entries = self._seats.get(binding.seat, [])
-        source = _source(binding.source)
+        entries = self._seats.setdefault(binding.seat, [])
         replaced = [entry for entry in entries if _is_same_phone(entry.binding, binding)]
         for entry in replaced:
             self._drop(entry)
         if len(entries) >= MAX_CONTACTS:
             self._drop(entries[0])
-        alarm = Alarm(binding.expires_at, partial(self._expired, binding))
-        self._deadlines.watch(alarm)
-        self._seats.setdefault(binding.seat, entries).append(_Entry(binding, alarm))
-        self._sources.setdefault(source, []).append(binding.seat)
-        self._hosts[binding.source.remote[0]] += 1
+        self._enter(binding, len(entries))
         return [entry.binding for entry in replaced]
 
     def connection_closed(self, flow: Flow) -> None:
-        """What was registered over that connection stays, to be reached by a new one."""
+        """What was registered over that connection stays, to be reached by a new one, but no later contact gives way to
+        it: the phone may long have another connection when this one is found dead."""
         for seat in self.at(flow)[:]:
-            for entry in self._seats[seat][:]:
+            for place, entry in enumerate(self._seats[seat][:]):
                 if entry.binding.source == flow:
-                    self.put(replace(entry.binding, source=replace(flow, connection=None)))
+                    self._drop(entry)
+                    self._enter(replace(entry.binding, source=replace(flow, connection=None)), place)
 
     def remove(self, seat: str, contact: Uri | None, cause: Gone) -> None:
         """Removes one contact of a seat, or all for None."""
@@ -111,6 +108,13 @@ class Bindings:
         if not self._seats.get(seat):
             self._seats.pop(seat, None)
             self._on_gone(seat, cause)
+
+    def _enter(self, binding: Binding, place: int) -> None:
+        alarm = Alarm(binding.expires_at, partial(self._expired, binding))
+        self._deadlines.watch(alarm)
+        self._seats[binding.seat].insert(place, _Entry(binding, alarm))
+        self._sources.setdefault(_source(binding.source), []).append(binding.seat)
+        self._hosts[binding.source.remote[0]] += 1
 
     def _drop(self, entry: _Entry) -> None:
         entry.alarm.at = None

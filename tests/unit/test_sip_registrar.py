@@ -78,6 +78,22 @@ def test_a_connection_that_closes_leaves_the_binding_to_be_reached_anew() -> Non
     assert len(table.of("101")) == 1
 
 
+def test_a_connection_found_dead_late_does_not_come_before_the_phones_new_one() -> None:
+    table, gone, deadlines = bindings()
+    table.put(binding("sip:101@192.0.2.5:40001;transport=tcp", flow(40001, 7)))
+    newer = binding("sip:101@192.0.2.5:40002;transport=tcp", flow(40002, 8))
+    table.put(newer)
+    table.connection_closed(flow(40001, 7))
+    assert table.in_use("101") == newer
+    assert [each.source.connection for each in table.of("101")] == [None, 8]
+    while (owner := deadlines.pop_due(1000)) is not None:
+        assert isinstance(owner, Alarm)
+        assert owner.at is not None
+        owner.ring(owner.at)
+    assert table.of("101") == []
+    assert gone == [("101", Gone.EXPIRED)]
+
+
 def test_a_count_is_forgotten_in_time() -> None:
     failures = Failures()
     for _ in range(LIMIT - 1):
