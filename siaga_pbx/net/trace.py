@@ -64,7 +64,7 @@ class Trace:
             dialog = self._strays[call_id] = _Dialog()
         if len(dialog.messages) >= MAX_MESSAGES:
             return
-        if b"a=crypto" in message.data:
+        if b"a=crypto" in message.data.lower():
             message = message._replace(data=_KEY.sub(_masked, message.data))
         dialog.messages.append(message)
         size = len(message.data) + OVERHEAD

@@ -46,13 +46,14 @@ def test_keys_of_srtp_are_not_kept() -> None:
     key = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz"
     lines = f"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{key}|2^20\r\na=crypto:2 X inline:{key};inline:{key}\r\n"
     trace = Trace()
-    for body in (f"v=0\r\n{lines}", "v=0\r\ni=inline:speech\r\n"):
+    for body in (f"v=0\r\n{lines}", "v=0\r\ni=inline:speech\r\n", f"v=0\r\na=CRYPTO:1 X inline:{key}\r\n"):
         trace.note(traced(message("INVITE sip:112@b SIP/2.0", extra="Content-Type: application/sdp\r\n", body=body)))
     trace.join("call", "one")
-    keyed, other = trace.of("call")
+    keyed, other, odd = trace.of("call")
     sent = message("INVITE sip:112@b SIP/2.0", extra="Content-Type: application/sdp\r\n", body=f"v=0\r\n{lines}")
     assert keyed.data == sent.replace(key.encode(), b"*" * 40), "as long as it was"
     assert b"inline:speech" in other.data
+    assert key.encode() not in odd.data
 
 
 def test_what_begins_with_no_invite_is_not_kept() -> None:
