@@ -84,8 +84,8 @@ class AudioLog:
             self._tools.alarms.set("recording_failed", False)
 
     def record_failed(self, event: media.RecordFailed) -> None:
-        """`final`: there is no file, so the row names none."""
-        columns = {"recording": None} if event.final else {}
+        """If no file was made, the row names none. One that was made it names: erasure has to find it."""
+        columns = {"recording": None} if event.final and not event.made else {}
         self._tools.log.step(event.call, "record_failed", {"reason": event.reason, "final": event.final}, columns)
         self._tools.alarms.set("recording_failed", True, f"a call is not recorded: {event.reason}")
 

@@ -174,8 +174,8 @@ def _check(path: Path, file: wave.Wave_read) -> None:
 
 
 def _samples(data: bytes) -> Samples:
-    """Linear samples, filled up with silence to whole frames."""
-    samples = np.frombuffer(data, dtype="<i2").astype(np.int16)
+    """Linear samples, filled up with silence to whole frames. A file that was cut off may end with half a sample."""
+    samples = np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2").astype(np.int16)
     return np.pad(samples, (0, -len(samples) % FRAME))
 
 

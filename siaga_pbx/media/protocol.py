@@ -322,6 +322,8 @@ class RecordFailed:
     reason: str
     final: bool = True
     """No `Recorded` follows."""
+    made: bool = False
+    """There is a file all the same, with what could be written: only its end or its digest is not had."""
     type: Literal["record_failed"] = "record_failed"
 
 

@@ -210,7 +210,7 @@ class WavFile:
         if self._descriptor is None:
             self.open(report)
         if self._descriptor is None:
-            report(RecordFailed(self._call, str(self._path), self._reason, final=True))
+            report(RecordFailed(self._call, str(self._path), self._reason, made=self._again))
             return
         self._check_gap(length, report)
         try:
@@ -218,7 +218,7 @@ class WavFile:
                 os.fsync(file.fileno())
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            report(RecordFailed(self._call, str(self._path), _reason(error), final=True))
+            report(RecordFailed(self._call, str(self._path), _reason(error), made=True))
         else:
             seconds = self._length / RATE
             report(Recorded(self._call, str(self._path), seconds, digest, round(self._missed * 1000 / RATE)))

@@ -63,6 +63,19 @@ def test_frames_are_the_samples_in_both_laws(tmp_path: Path) -> None:
         assert b"".join(prompt[law]) == encode(padded, law)
 
 
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_file_that_was_cut_off_is_played_as_far_as_it_goes(tmp_path: Path, cut: int) -> None:
+    """As a disk that was full leaves it: an odd byte of it must not stop the worker from starting."""
+    path = write_wav(tmp_path / "greeting.wav", [1000] * 240)
+    path.write_bytes(path.read_bytes()[:-cut])
+    store = PromptStore(tmp_path)
+    assert store.faults == {}
+    frames = read_prompt(path)[Codec.PCMA]
+    assert len(frames) == 2
+    left = 240 - (cut + 1) // 2
+    assert b"".join(frames) == encode(np.pad(np.full(left, 1000, np.int16), (0, 320 - left)), Codec.PCMA)
+
+
 def test_once_then_the_loop_for_ever(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", [8] * 320)
     write_wav(tmp_path / "b.wav", [2000] * 160)

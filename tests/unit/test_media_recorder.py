@@ -248,6 +248,25 @@ def test_a_disk_that_is_full_for_a_while_costs_that_while(bench: Bench, tmp_path
     assert (told[lost:] == decode(b"".join(left), Codec.PCMA)[lost:]).all()
 
 
+def test_a_file_whose_end_fails_is_there_all_the_same(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has what was said: whoever erases the call has to find it."""
+    path = tmp_path / "a.wav"
+    recording = Recording("call", path, bench.disk, now=100.0)
+    talk(recording, noise(75, 1), noise(75, 2))
+    bench.wait()
+    with monkeypatch.context() as broken:
+
+        def fail(descriptor: int) -> None:
+            raise OSError(5, "Input/output error")
+
+        broken.setattr(os, "fsync", fail)
+        recording.finish()
+        assert bench.next() == RecordFailed("call", str(path), "Input/output error", made=True)
+    assert len(read(path)[0]) > 0
+
+
 def test_another_worker_goes_on_with_the_file(bench: Bench, tmp_path: Path) -> None:
     """What the first had not written yet, and the time until the second was there, is silence; all else is in place."""
     path = tmp_path / "a.wav"
