@@ -255,8 +255,19 @@ class Writer:
     # --- the database fails and comes back ----------------------------------------------------------------------------
 
     def _connect(self) -> None:
+        """Opens, checks and reads the database. Raises; a connection that is only half opened is then none."""
         if self._connection is not None:
             return
+        try:
+            self._open()
+        except BaseException:
+            self._disconnect()
+            raise
+        self._in_doubt = 0
+        waiting, self._waiting = self._waiting, []
+        self._tell_waiting(waiting)
+
+    def _open(self) -> None:
         if not self._soundness.known:
             migrate(self._settings.database, self._settings.busy_timeout_s)
         name = f"siaga-pbx {self.run}"
@@ -271,9 +282,6 @@ class Writer:
             self._ledger.load(connection)
             self._marks = {self.run: self._ledger.mark(connection, self.run)}
             self.head = self._ledger.head
-        self._in_doubt = 0
-        waiting, self._waiting = self._waiting, []
-        self._tell_waiting(waiting)
 
     def _look(self) -> None:
         """Begins the check that is due, or sees whether it has found something."""
