@@ -5,7 +5,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -235,3 +235,15 @@ async def media(
 def new_settings(folder: Path, pairs: int = 8, workers: int = 1, linger_s: float = 5.0) -> Settings:
     """[media] of a test, with ports and a socket of its own."""
     return Settings(socket=folder / "media.sock", ports=free_ports(pairs), workers=workers, linger_s=linger_s)
+
+
+def shared_worker(folder: Path) -> Iterator[Settings]:
+    """For a module's fixture: one worker process for all its tests, each of which is a new daemon that finds it."""
+    settings = new_settings(folder, pairs=64, linger_s=60)
+    yield settings
+
+    async def end() -> None:
+        async with media(settings):
+            pass
+
+    asyncio.run(end())

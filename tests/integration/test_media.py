@@ -31,7 +31,7 @@ from siaga_pbx.media.protocol import (
     Side,
 )
 from siaga_pbx.media.recorder import LEAD_S
-from tests.media_kit import FarEnd, Media, Packet, media, new_settings, noise
+from tests.media_kit import FarEnd, Media, Packet, media, new_settings, noise, shared_worker
 from tests.media_process import Settings
 
 
@@ -63,15 +63,7 @@ class Call:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """One worker process for all tests here: each test is a new daemon that finds it."""
-    settings = new_settings(tmp_path_factory.mktemp("media"), pairs=64, linger_s=60)
-    yield settings
-
-    async def end() -> None:
-        async with media(settings):
-            pass
-
-    asyncio.run(end())
+    yield from shared_worker(tmp_path_factory.mktemp("media"))
 
 
 def with_call(

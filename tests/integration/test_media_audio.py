@@ -22,7 +22,7 @@ from siaga_pbx.media.protocol import Closed, Codec, Dtmf, FirstPacket, Remote, S
 from siaga_pbx.media.rtcp import Reporter
 from siaga_pbx.media.rtp import Receiver
 from siaga_pbx.media.sender import Sender
-from tests.media_kit import FarEnd, Media, Packet, media, new_settings, noise
+from tests.media_kit import FarEnd, Media, Packet, media, noise, shared_worker
 from tests.media_process import Settings
 
 SILENCE = b"\xd5" * 160
@@ -31,15 +31,7 @@ NOISE = 13
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """One worker for all tests here."""
-    settings = new_settings(tmp_path_factory.mktemp("audio"), pairs=64, linger_s=60)
-    yield settings
-
-    async def end() -> None:
-        async with media(settings):
-            pass
-
-    asyncio.run(end())
+    yield from shared_worker(tmp_path_factory.mktemp("audio"))
 
 
 @dataclass

@@ -20,7 +20,7 @@ from siaga_pbx.media.events import LocalMedia, MediaDown, MediaUp
 from siaga_pbx.media.g711 import RATE, decode, encode
 from siaga_pbx.media.protocol import Codec, FirstPacket, Part, Recorded, Side
 from tests.integration.test_media import read_stereo
-from tests.media_kit import FarEnd, Media, media, new_settings
+from tests.media_kit import FarEnd, Media, media, new_settings, shared_worker
 from tests.media_process import Settings
 from tests.tones import faults, tone
 
@@ -137,15 +137,7 @@ async def _talk(parties: list[Party]) -> None:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """One worker process for all tests here but those that kill theirs."""
-    settings = new_settings(tmp_path_factory.mktemp("conference"), pairs=64, linger_s=60)
-    yield settings
-
-    async def end() -> None:
-        async with media(settings):
-            pass
-
-    asyncio.run(end())
+    yield from shared_worker(tmp_path_factory.mktemp("conference"))
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:

@@ -16,7 +16,7 @@ from siaga_pbx.media.client import Remote
 from siaga_pbx.media.events import LocalMedia, MediaUp
 from siaga_pbx.media.protocol import Closed, FirstPacket, LegStats, Refused, Side, Why
 from siaga_pbx.media.source import HANDED_OVER_S
-from tests.media_kit import FRAME_S, PATIENCE_S, FarEnd, Media, media, new_settings, noise
+from tests.media_kit import FRAME_S, PATIENCE_S, FarEnd, Media, media, new_settings, noise, shared_worker
 from tests.media_process import Settings
 
 CARRIER = (ip_network("127.0.0.1/32"), ip_network("127.0.0.2/32"))
@@ -26,14 +26,7 @@ SILENCE = b"\xd5" * 160
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    settings = new_settings(tmp_path_factory.mktemp("intruders"), pairs=64, linger_s=60)
-    yield settings
-
-    async def end() -> None:
-        async with media(settings):
-            pass
-
-    asyncio.run(end())
+    yield from shared_worker(tmp_path_factory.mktemp("intruders"))
 
 
 @dataclass

@@ -18,7 +18,7 @@ from siaga_pbx.media.client import Remote
 from siaga_pbx.media.events import LocalMedia, MediaUp
 from siaga_pbx.media.protocol import Closed, Dtmf, FirstPacket, Refused, Side, Srtp, SrtpSuite, Why
 from tests.integration.test_media import rtp_and_rtcp
-from tests.media_kit import FRAME_S, FarEnd, Media, media, new_settings, noise
+from tests.media_kit import FRAME_S, FarEnd, Media, media, new_settings, noise, shared_worker
 from tests.media_process import Settings
 
 POISON = noise(1, 666)[0]
@@ -79,14 +79,7 @@ class Phone(FarEnd):
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    settings = new_settings(tmp_path_factory.mktemp("srtp"), pairs=64, linger_s=60)
-    yield settings
-
-    async def end() -> None:
-        async with media(settings):
-            pass
-
-    asyncio.run(end())
+    yield from shared_worker(tmp_path_factory.mktemp("srtp"))
 
 
 @dataclass
