@@ -69,6 +69,15 @@ def test_who_is_not_heard_is_noted_and_a_one_way_call_counted_once(centre: Centr
     assert [kind for kind in centre.kinds() if kind.startswith("audio_")] == ["audio_missing"] * 3 + ["audio_back"]
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_a_recording_that_failed_is_named_if_there_is_a_file(centre: Centre, made: bool) -> None:
+    _, leg = talking(centre)
+    name = centre.row()["recording"]
+    assert name
+    centre.hub.on_media(RecordFailed(leg.call, "call.wav", "Input/output error", made=made))
+    assert centre.row()["recording"] == (name if made else None)
+
+
 def test_how_the_caller_was_heard_is_in_the_row(centre: Centre) -> None:
     caller, leg = talking(centre)
     caller.bye()
