@@ -75,9 +75,11 @@ def with_call(
                 m.client.connect("s", replace(seat.remote(), strict=True))
                 if join:
                     m.client.bridge("c", "s")
-                    caller.say(at_caller, noise(1, 90)[0])
-                    seat.say(at_seat, noise(1, 91)[0])
+                    (of_caller,), (of_seat,) = noise(1, 90), noise(1, 91)
+                    caller.say(at_caller, of_caller)
+                    seat.say(at_seat, of_seat)
                     await m.events.get(FirstPacket, 2)
+                    await asyncio.gather(seat.heard_frame(of_caller), caller.heard_frame(of_seat))
                 await test(Call(m, caller, seat, at_caller, at_seat))
 
     asyncio.run(run())
