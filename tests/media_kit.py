@@ -17,7 +17,7 @@ import numpy as np
 
 from siaga_pbx.media.client import MediaClient
 from siaga_pbx.media.events import LocalMedia, MediaEvent
-from siaga_pbx.media.protocol import Closed, Codec, Remote, Side
+from siaga_pbx.media.protocol import Closed, Codec, FirstPacket, Remote, Side
 from tests.media_process import Settings
 
 PATIENCE_S = 30.0
@@ -30,8 +30,10 @@ _ports_given = count()
 
 
 def free_ports(pairs: int) -> tuple[int, int]:
-    """A [media] ports setting, apart from those of other tests and, by chance, of other test processes."""
-    first = 20000 + (os.getpid() * 640 + next(_ports_given) * 128) % 12000
+    """A [media] ports setting, apart from those of other tests, of other workers of this run, and, by chance, of other
+    runs."""
+    run, worker = os.getppid(), int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    first = 20000 + worker % 8 * 1536 + (run + next(_ports_given)) % 12 * 128
     return first, first + 2 * pairs - 1
 
 
@@ -205,6 +207,16 @@ class Media:
         assert local is not None
         self.legs.append(leg)
         return local
+
+    async def found(self, *parties: tuple[str, FarEnd, LocalMedia, bytes]) -> None:
+        """Leg, far end, where it sends to and its words: each speaks as a phone does, until it has been found. What is
+        said before the worker knows of the leg is lost."""
+        async with asyncio.timeout(PATIENCE_S):
+            while missing := {leg for leg, *_ in parties} - {event.leg for event in self.events.of(FirstPacket)}:
+                for leg, far, local, words in parties:
+                    if leg in missing:
+                        far.say(local, words)
+                await asyncio.sleep(FRAME_S)
 
     async def close_all(self) -> None:
         """All legs, so that the workers end."""

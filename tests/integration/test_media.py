@@ -52,9 +52,9 @@ class Call:
         """Join them, and see that each hears the other."""
         self.bridge()
         hello_caller, hello_seat = noise(2, 90), noise(2, 91)
-        self.caller.say(self.at_caller, hello_caller[0])
-        self.seat.say(self.at_seat, hello_seat[0])
-        await self.media.events.get(FirstPacket, 2)
+        await self.media.found(
+            ("c", self.caller, self.at_caller, hello_caller[0]), ("s", self.seat, self.at_seat, hello_seat[0])
+        )
         self.caller.say(self.at_caller, hello_caller[1])
         self.seat.say(self.at_seat, hello_seat[1])
         await self.seat.heard(lambda packets: len(packets) > 0 and packets[-1].payload in _in_all_laws(hello_caller[1]))

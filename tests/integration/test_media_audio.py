@@ -18,7 +18,7 @@ from siaga_pbx.media.dtmf import KeyReader
 from siaga_pbx.media.events import LocalMedia
 from siaga_pbx.media.g711 import TO_LAW, decode
 from siaga_pbx.media.prompts import PromptStore
-from siaga_pbx.media.protocol import Closed, Codec, Dtmf, FirstPacket, Remote, Side
+from siaga_pbx.media.protocol import Closed, Codec, Dtmf, Remote, Side
 from siaga_pbx.media.rtcp import Reporter
 from siaga_pbx.media.rtp import Receiver
 from siaga_pbx.media.sender import Sender
@@ -46,10 +46,8 @@ class Call:
 
     async def joined(self) -> None:
         self.media.client.bridge("c", "s")
-        hello = noise(2, 90)
-        self.caller.say(self.at_caller, hello[0])
-        self.seat.say(self.at_seat, hello[1])
-        await self.media.events.get(FirstPacket, 2)
+        of_caller, of_seat = noise(2, 90)
+        await self.media.found(("c", self.caller, self.at_caller, of_caller), ("s", self.seat, self.at_seat, of_seat))
 
 
 def with_call(

@@ -67,10 +67,7 @@ def with_call(settings: Settings, test: Callable[[Call], Awaitable[None]], *, ke
                 m.client.connect("c", trunk(caller))
                 m.client.connect("s", replace(seat.remote(), strict=True))
                 m.client.bridge("c", "s")
-                await asyncio.gather(caller.heard_number(1), seat.heard_number(1))  # the worker knows of both
-                caller.say(call.at_caller, SILENCE)
-                seat.say(call.at_seat, SILENCE)
-                await m.events.get(FirstPacket, 2)
+                await m.found(("c", caller, call.at_caller, SILENCE), ("s", seat, call.at_seat, SILENCE))
                 seat.forget()
                 await test(call)
 

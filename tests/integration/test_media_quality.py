@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from siaga_pbx.media.protocol import Closed, FirstPacket, HeardAgain, Side, Unheard
+from siaga_pbx.media.protocol import Closed, HeardAgain, Side, Unheard
 from siaga_pbx.media.quality import heard_mos
 from tests.media_kit import FRAME_S, FarEnd, Media, media, new_settings
 
@@ -88,9 +88,7 @@ def test_one_way_is_told_and_a_held_leg_is_not(tmp_path: Path) -> None:
                 for leg, far in (("c", caller), ("s", seat), ("h", held)):
                     m.client.connect(leg, far.remote())
                 m.client.bridge("c", "s")
-                for far, local in ((caller, at_caller), (seat, at_seat), (held, at_held)):
-                    far.say(local, QUIET)
-                await m.events.get(FirstPacket, 3)
+                await m.found(("c", caller, at_caller, QUIET), ("s", seat, at_seat, QUIET), ("h", held, at_held, QUIET))
                 on_hold = held.remote()
                 m.client.connect("h", type(on_hold)(host=on_hold.host, port=on_hold.port, receiving=False))
 

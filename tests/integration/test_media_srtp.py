@@ -92,9 +92,7 @@ class Call:
 
     async def begin(self) -> None:
         """Both have said a word, in silence."""
-        self.caller.say(self.at_caller, SILENCE)
-        self.seat.say(self.at_seat, SILENCE)
-        await self.media.events.get(FirstPacket, 2)
+        await self.media.found(("c", self.caller, self.at_caller, SILENCE), ("s", self.seat, self.at_seat, SILENCE))
 
     async def talk(self, seed: int, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Both talk, and hear all that the other says."""

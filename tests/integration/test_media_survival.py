@@ -76,9 +76,7 @@ def with_call(
                 if join:
                     m.client.bridge("c", "s")
                     (of_caller,), (of_seat,) = noise(1, 90), noise(1, 91)
-                    caller.say(at_caller, of_caller)
-                    seat.say(at_seat, of_seat)
-                    await m.events.get(FirstPacket, 2)
+                    await m.found(("c", caller, at_caller, of_caller), ("s", seat, at_seat, of_seat))
                     await asyncio.gather(seat.heard_frame(of_caller), caller.heard_frame(of_seat))
                 await test(Call(m, caller, seat, at_caller, at_seat))
 
@@ -194,12 +192,11 @@ def test_all_that_a_leg_was_sent_goes_on(tmp_path: Path) -> None:
             m.client.connect("a", alone.remote())
             m.client.play("a", ("failed",), ("waiting",))
             await m.events.get(Played)
-            alone.say(at_alone, noise(1, 1)[0])
             m.client.relay_events("s", False)
             m.client.unbridge("c")
             m.client.bridge("c", "s")
-            tester.say(at_tester, noise(1, 1)[0])
-            await m.events.get(FirstPacket, 4)
+            word = noise(1, 1)[0]
+            await m.found(("t", tester, at_tester, word), ("a", alone, at_alone, word))
             kill(m.client.worker_pids[0])
             await m.events.get(MediaUp, 2)
             for far in (tester, alone, call.caller, call.seat):
