@@ -119,6 +119,15 @@ class Book:
                 feeds[leg.feed] = None
         return [*made, *feeds, *self._missing_recordings({recording.call for recording in state.recordings})]
 
+    def untold(self, state: State) -> list[Played]:
+        """What a worker in that state told when nobody heard it any more: prompts that are through."""
+        there = {leg.open.leg: leg for leg in state.legs}
+        return [
+            Played(name)
+            for name, leg in self.legs.items()
+            if (has := there.get(name)) is not None and has.feed == _played(leg) != leg.feed
+        ]
+
     def _missing_recordings(self, there: set[str]) -> list[Command]:
         live = {leg.open.call for leg in self.legs.values()} - self._stopped
         commands: list[Command] = []

@@ -156,8 +156,7 @@ class MediaClient:
     # --- what an earlier daemon left ---
 
     def surviving(self) -> dict[str, tuple[LegState, ...]]:
-        """The legs of an earlier daemon, by call, that the workers carry and nobody has claimed yet. Their audio goes
-        on."""
+        """The legs of an earlier daemon, by call, that the workers carry on and nobody has claimed yet."""
         calls: dict[str, list[LegState]] = {}
         for worker in self._workers:
             for name, leg in worker.book.legs.items():
@@ -311,6 +310,8 @@ class MediaClient:
         ours = sorted(name for name, leg in self._legs.items() if leg.worker is worker)
         carried = tuple(name for name in ours if name in there)
         self._on_event(MediaUp(link.index, carried, tuple(name for name in ours if name not in there)))
+        for event in worker.book.untold(state):
+            self._event(link, event)
 
     def _down(self, link: Link, reason: str) -> None:
         worker = self._workers[link.index]
@@ -390,8 +391,7 @@ class MediaClient:
         return next((worker for worker in workers if worker is not None), None)
 
     def _worker_for(self, call: str, address: str) -> _Worker | None:
-        """The call's worker, even while it is being replaced; for a new call the one with the fewest legs. None if none
-        has a port ready."""
+        """The call's worker, even while it is being replaced; else that with the fewest legs; None: no port."""
         home = self._home(call)
         there = [home] if home is not None else [worker for worker in self._workers if worker.link.up]
         able = [worker for worker in there if self._reserve.has(worker.link, address)]

@@ -126,6 +126,18 @@ def test_prompts_that_are_through_are_not_played_again() -> None:
     assert book.missing(behind) == [Play("a", (), ("waiting",))]
 
 
+def test_prompts_that_are_through_and_nobody_was_told() -> None:
+    playing = written(Play("a", ("greeting",), ("waiting",)), Play("b", (), ("waiting",)), Bridge("b", "c"))
+    worker = written(Play("a", ("greeting",), ("waiting",)), Play("b", (), ("waiting",)), Bridge("b", "c"))
+    assert playing.untold(worker.state(())) == playing.untold(NOTHING) == [], "it still plays, or will again"
+    worker.learn(Played("a"))
+    assert playing.untold(worker.state(())) == [Played("a")]
+    playing.learn(Played("a"))
+    assert playing.untold(worker.state(())) == [], "told"
+    playing.obey(Play("a", ("again",), (), at=1.0))
+    assert playing.untold(worker.state(())) == [], "that was another"
+
+
 def test_the_source_found_stands_while_its_rule_does() -> None:
     book = written(Connect("a", REMOTE))
     book.learn(FirstPacket("a", "192.0.2.9", 5000, False))
