@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import cache
-from secrets import token_urlsafe
+from secrets import randbits, token_urlsafe
 from time import monotonic
 
 from siaga_pbx.media.conference import Conferences, Place
@@ -297,13 +297,16 @@ class Leg:
         return opened
 
     def _secure(self, keys: Srtp | None, rolls: int) -> None:
-        """Protect what is sent, and take nothing but what is protected; or no more."""
+        """Protect what is sent, and take nothing but what is protected; or no more. The keys may have been this leg's
+        before."""
         if keys is None:
             self._cipher = None
             self.sender.send_by(self.pair.rtp.sendto)
         elif self._cipher is not None:
-            self._cipher.rekey(keys)
+            if self._cipher.rekey(keys):
+                self.sender.ssrc = randbits(32)
         else:
+            self.sender.ssrc = randbits(32)
             cipher = self._cipher = Cipher(keys, rolls, lambda rolls: self._tell(Rolled(self.name, rolls)))
             sendto = self.pair.rtp.sendto
             self.sender.send_by(lambda packet, target: sendto(cipher.protect(packet), target))

@@ -40,14 +40,16 @@ class Cipher:
         self._sequence = 0
         self._tried_at = float("-inf")
 
-    def rekey(self, keys: Srtp) -> None:
-        """As agreed anew. What did not change goes on: under one key no index may come twice (RFC 3711 9.1)."""
+    def rekey(self, keys: Srtp) -> bool:
+        """As agreed anew; what did not change goes on. Whether what we send begins anew, and needs a new SSRC: under one
+        key no index of an SSRC may come twice (RFC 3711 9.1)."""
         before, self._keys = self._keys, keys
-        if (keys.suite, keys.ours) != (before.suite, before.ours):
+        if anew := (keys.suite, keys.ours) != (before.suite, before.ours):
             self._outbound = _session(keys.suite, keys.ours, Policy.SSRC_ANY_OUTBOUND)
         if (keys.suite, keys.theirs) != (before.suite, before.theirs):
             self._inbound = _session(keys.suite, keys.theirs, Policy.SSRC_ANY_INBOUND)
             self._ssrc = None
+        return anew
 
     def protect(self, packet: bytes) -> bytes:
         """RTP to be sent. Raises OSError if it cannot be, as a socket would."""

@@ -1,12 +1,15 @@
 """A leg's watch over its far side, in virtual time."""
 
+import base64
 import os
+import socket
+from dataclasses import replace
 
 import pytest
 
 from siaga_pbx.media.leg import SILENT_S, Leg
 from siaga_pbx.media.ports import PortPair, PortPool
-from siaga_pbx.media.protocol import Connect, LegEvent, Remote, Side, Silent, Unheard
+from siaga_pbx.media.protocol import Connect, LegEvent, Remote, Side, Silent, Srtp, SrtpSuite, Unheard
 from siaga_pbx.media.sender import Sender
 from tests.media_kit import free_ports
 
@@ -70,4 +73,30 @@ def test_who_announced_silence_is_not_missed(pair: PortPair) -> None:
     leg.receiver.take(3, 480, 7, 30.0, True)
     leg.watch(32.0)
     assert events == [Unheard("leg", 2.0, one_way=False)]
+    pair.close()
+
+
+def test_no_index_of_a_stream_comes_twice_under_one_key(pair: PortPair) -> None:
+    """RFC 3711 9.1: keys that are taken away and given again, or used with another suite, are for another SSRC then."""
+    keys = Srtp(SrtpSuite.SHA1_80, *(base64.b64encode(os.urandom(30)).decode() for _ in range(2)))
+    with socket.socket(type=socket.SOCK_DGRAM) as phone:
+        phone.bind(("127.0.0.1", 0))
+        phone.settimeout(10)
+        host, port = phone.getsockname()
+        remote = Remote(host=host, port=port, rtcp_mux=True, strict=True)
+        leg = watched(pair, [])
+        used: list[tuple[int, int]] = []
+        other = replace(keys, suite=SrtpSuite.SHA1_32)
+        for number, given in enumerate((keys, keys, None, keys, other, other), 1):
+            leg.connect(Connect("leg", replace(remote, srtp=given)), 0.0)
+            leg.sender.hush()
+            leg.sender.tick(number * 1.0)
+            phone.recv(2048)
+            leg.send_report(number * 1.0, 0.0)
+            report = phone.recv(2048)
+            if given is not None:  # the SSRC, and the index with its E flag: before the tag, which is 80 bits in either
+                used.append((int.from_bytes(report[4:8], "big"), int.from_bytes(report[-14:-10], "big")))
+        assert len(set(used)) == len(used)
+        assert used[0][0] == used[1][0], "the same keys at a re-INVITE change nothing"
+        assert used[3][0] == used[4][0]
     pair.close()
