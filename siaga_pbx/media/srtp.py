@@ -41,7 +41,7 @@ class Cipher:
         self._tried_at = float("-inf")
 
     def rekey(self, keys: Srtp) -> bool:
-        """As agreed anew; what did not change goes on. Whether what we send begins anew, and needs a new SSRC: under one
+        """As agreed anew; what did not change goes on. Whether what we send begins anew and needs a new SSRC: under one
         key no index of an SSRC may come twice (RFC 3711 9.1)."""
         before, self._keys = self._keys, keys
         if anew := (keys.suite, keys.ours) != (before.suite, before.ours):
