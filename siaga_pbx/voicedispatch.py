@@ -88,7 +88,7 @@ class VoiceDispatch:
             outcome = await call.over
         finally:
             self._leave(id)
-            file.unlink(missing_ok=True)
+            asyncio.get_running_loop().run_in_executor(None, _remove, file)  # an acceptance waits for no disk
         tell("voice_accepted" if outcome.accepted else "voice_failed", {"detail": outcome.detail})
         return outcome
 
@@ -173,6 +173,13 @@ class VoiceDispatch:
         if call.told == 1:
             call.tell("voice_told", {})
         self._tools.media.play(leg.id, call.parts)
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("a dispatch's spoken details cannot be removed", file=str(file), why=str(error))
 
 
 def _why(event: sip.Failed | sip.Ended) -> str:

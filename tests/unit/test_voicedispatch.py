@@ -1,6 +1,8 @@
 """A dispatch told by telephone, with the real stack in virtual time: every way that such a call can go."""
 
 import asyncio
+import os
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,9 +69,10 @@ def scenario(work: Callable[[], Coroutine[None, None, None]]) -> None:
     asyncio.run(asyncio.wait_for(work(), 20))
 
 
-def is_over(centre: Centre) -> bool:
+async def is_over(centre: Centre) -> bool:
     centre.advance(40)
-    return centre.is_idle() and not Calling(centre).files()
+    await until(lambda: not Calling(centre).files())  # a thread removes them
+    return centre.is_idle()
 
 
 def test_it_is_told_until_one_is_pressed(centre: Centre) -> None:
@@ -91,7 +94,7 @@ def test_it_is_told_until_one_is_pressed(centre: Centre) -> None:
         centre.hub.on_media(media.Played(call.leg))
         phone.said_ok(centre.sent_request("BYE"))
         assert call.told == ["voice_call", "voice_answered", "voice_told", "voice_accepted"]
-        assert is_over(centre)
+        assert await is_over(centre)
 
     scenario(work)
 
@@ -107,7 +110,7 @@ def test_one_by_info_counts_as_well_and_who_does_not_wait_for_the_thanks_has_acc
         phone.send(info)
         assert (await call.outcome()).accepted
         phone.bye()
-        assert is_over(centre)
+        assert await is_over(centre)
 
     scenario(work)
 
@@ -121,7 +124,7 @@ def test_the_thanks_end_whether_they_could_be_played_or_not(centre: Centre) -> N
         assert (await call.outcome()).accepted
         centre.advance(THANKS_S + 0.1)
         phone.said_ok(centre.sent_request("BYE"))
-        assert is_over(centre)
+        assert await is_over(centre)
 
     scenario(work)
 
@@ -137,7 +140,7 @@ def test_another_key_asks_to_hear_it_again(centre: Centre) -> None:
         assert not call.task.done()
         phone.bye()
         assert await call.outcome() == Spoken(False, "hung up without pressing 1")
-        assert is_over(centre)
+        assert await is_over(centre)
 
     scenario(work)
 
@@ -152,7 +155,7 @@ def test_a_refusal_is_told_at_once(centre: Centre, status: int, why: str) -> Non
         phone.answer(centre.sent_request("INVITE"), status)
         assert await call.outcome() == Spoken(False, why)
         assert call.told == ["voice_call", "voice_failed"]
-        assert is_over(centre)
+        assert await is_over(centre)
 
     scenario(work)
 
@@ -168,7 +171,7 @@ def test_nobody_answers(centre: Centre) -> None:
         cancel = centre.sent_request("CANCEL")
         phone.answer(cancel, 200)
         phone.answer(invite, 487)
-        assert is_over(centre)
+        assert await is_over(centre)
 
     scenario(work)
 
@@ -182,7 +185,7 @@ def test_nobody_there_presses_a_key(centre: Centre) -> None:
         centre.advance(TALK_S + 0.1)
         assert await call.outcome() == Spoken(False, "told, and nobody pressed 1")
         phone.said_ok(centre.sent_request("BYE"))
-        assert is_over(centre)
+        assert await is_over(centre)
 
     scenario(work)
 
@@ -203,7 +206,7 @@ def test_what_is_no_longer_wanted_is_hung_up(centre: Centre) -> None:
             else:
                 phone.answer(centre.sent_request("CANCEL"), 200)
                 phone.answer(invite, 487)
-            assert is_over(centre)
+            assert await is_over(centre)
 
     scenario(work)
 
@@ -218,7 +221,7 @@ def test_without_a_voice_the_prompts_say_where_it_can_be_read(centre: Centre) ->
         assert call.told == ["voice_without_details", "voice_call", "voice_answered"]
         phone.bye()
         await call.outcome()
-        assert is_over(centre)
+        assert await is_over(centre)
 
     scenario(work)
 
@@ -235,7 +238,7 @@ def test_what_cannot_be_called_fails_and_leaves_nothing(centre: Centre) -> None:
         await call.begin()
         assert await call.outcome() == Spoken(False, "no [[trunk]] has outbound")
         centre.media.ports = 1000
-        assert is_over(centre)
+        assert await is_over(centre)
 
     scenario(work)
 
@@ -247,6 +250,30 @@ def test_an_answer_without_audio_is_hung_up(centre: Centre) -> None:
         phone.answer(centre.sent_request("INVITE"), 200)
         assert await call.outcome() == Spoken(False, "answered without audio")
         phone.said_ok(centre.sent_request("BYE"))
-        assert is_over(centre)
+        assert await is_over(centre)
+
+    scenario(work)
+
+
+def test_an_acceptance_waits_for_no_disk(centre: Centre, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs, works = threading.Event(), threading.Event()
+
+    def unlink(path: Path, *, missing_ok: bool = False) -> None:
+        hangs.set()
+        works.wait(10)
+        os.remove(path)
+
+    async def work() -> None:
+        monkeypatch.setattr(Path, "unlink", unlink)
+        call = Calling(centre)
+        phone = await call.begin()
+        phone.take()
+        call.press("1")
+        assert (await call.outcome()).accepted
+        await until(hangs.is_set)
+        assert len(call.files()) == 1
+        phone.bye()
+        works.set()
+        assert await is_over(centre)
 
     scenario(work)
