@@ -58,7 +58,7 @@ class Recording:
         self._disk = disk
         self._start = began
         self._on_began = on_began
-        base = 0 if began is None else max(0, round((now - began) * RATE))
+        self._first = base = 0 if began is None else max(0, round((now - began) * RATE))
         self.left, self.right = Track(self._begin, base), Track(self._begin, base)
         self._file = WavFile(call, path, again=again)
         disk.open(self._file)
@@ -69,9 +69,13 @@ class Recording:
             self._write_to(round((now - self._start - HELD_BACK_S) * RATE))
 
     def finish(self) -> None:
-        """Hand over the rest; `Recorded` comes when it is on disk. Nothing is written to the tracks after this."""
+        """Hand over the rest; `Recorded` comes when it is on disk. Nothing is written to the tracks after this.
+
+        A file of another worker to which nothing was added is not said to lack anything: that one may have finished it,
+        and only its `Recorded` was lost.
+        """
         self._write_to(max(self.left.end, self.right.end))
-        self._disk.finish(self._file, self.left.base)
+        self._disk.finish(self._file, self.left.base if self.left.base > self._first else 0)
 
     def _begin(self, now: float) -> float:
         if self._start is None:

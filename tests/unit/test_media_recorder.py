@@ -309,3 +309,16 @@ def test_another_worker_finds_no_file(bench: Bench, tmp_path: Path) -> None:
     report = bench.next()
     assert isinstance(report, Recorded)
     assert (report.seconds, report.lost_ms) == (0.7, 0)
+
+
+def test_a_recording_that_was_complete_and_is_asked_for_again(bench: Bench, tmp_path: Path) -> None:
+    """Its `Recorded` was lost on the way, and time has passed: it is told again, and no gap."""
+    path = tmp_path / "a.wav"
+    recording = Recording("call", path, bench.disk, now=100.0)
+    talk(recording, noise(30, 1), noise(30, 2))
+    recording.finish()
+    lost = bench.next()
+    Recording("call", path, bench.disk, now=160.0, again=True, began=99.9).finish()
+    assert bench.next() == lost
+    bench.wait()
+    assert bench.reports.empty()
