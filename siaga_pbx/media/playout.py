@@ -76,7 +76,8 @@ class Playout:
         self._idle = IDLE
         self._last: Samples = np.zeros(FRAME, dtype=np.int16)
         self._faded = FADE
-        self._taken_at = 0.0
+        self._taken_at = inf
+        """Infinite until the first frame is taken: what comes before says nothing of when packets come."""
         self._least, self._looked, self._slip = inf, 0, 0
 
     def put(self, epoch: int, timestamp: int, codes: bytes, law: Codec, now: float) -> None:

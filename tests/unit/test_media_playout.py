@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from siaga_pbx.media.g711 import FRAME, RATE, encode
+from siaga_pbx.media.g711 import FRAME, RATE, decode, encode
 from siaga_pbx.media.playout import RESERVE, Playout
 from siaga_pbx.media.protocol import Codec
 from tests.tones import faults, tone
@@ -112,6 +112,19 @@ def test_a_new_numbering_begins_anew() -> None:
         frames = [playout.take(epoch) for _ in range(3)]
         assert frames[2] is not None
         assert np.abs(frames[2]).max() > LEVEL / 2
+
+
+def test_a_packet_before_the_first_tick_changes_no_pace() -> None:
+    """The monotonic clock is far from zero: who talks as he enters is heard as he is, not drawn out."""
+    playout, codes = Playout(), encode(tone(PITCH, 4 * RATE, LEVEL), Codec.PCMA)
+    taken = []
+    for n in range(200):
+        at = 50_000.0 + n * 0.02
+        playout.put(1, n * FRAME, codes[n * FRAME : (n + 1) * FRAME], Codec.PCMA, at)
+        frame = playout.take(at + 0.0103)
+        taken.append(np.zeros(FRAME, dtype=np.int16) if frame is None else frame)
+    said, samples = decode(codes, Codec.PCMA), np.concatenate(taken)
+    assert np.array_equal(samples[RESERVE:], said[:-RESERVE])
 
 
 def test_what_comes_after_later_audio_was_heard_is_left_out() -> None:
