@@ -119,6 +119,8 @@ def _socket(address: str, port: int) -> socket.socket:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _EXPEDITED)
             else:
                 bound.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _EXPEDITED)
+        if six:  # `::` is not IPv4 too: that is another socket, on the same port
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind((address, port))
     except OSError:
         bound.close()

@@ -53,6 +53,20 @@ def test_a_port_of_somebody_else_is_passed_over() -> None:
     later.close()
 
 
+def test_both_families_have_the_same_port() -> None:
+    """And what comes by IPv4 comes to that socket alone."""
+    first, last = free_ports(1)
+    ports = PortPool(range(first, last, 2), ["0.0.0.0", "::"], hold_s=5.0)
+    four, six = ports.take("0.0.0.0", 0.0), ports.take("::", 0.0)
+    assert four.port == six.port
+    four.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs:
+        theirs.sendto(b"by IPv4", (HOST, six.port))  # loopback: it is there when this returns
+        with pytest.raises(BlockingIOError):
+            six.rtp.recvfrom(100)
+    six.close()
+
+
 def test_the_order_is_not_to_be_guessed() -> None:
     first = 30000
     orders = set()
