@@ -64,6 +64,11 @@ class Call:
     released: float = 0.0
     over: bool = False
 
+    @property
+    def ended(self) -> bool:
+        """At both ends."""
+        return self.over and self.released > 0
+
 
 @dataclass(slots=True)
 class Generator:
@@ -270,10 +275,10 @@ async def at_rate(generator: Generator, pid: int, rate: float, seconds: float, f
     for index in range(count):
         generator.call(f"62812{first + index:07d}")
         await asyncio.sleep(max(0.0, began + (index + 1) / rate - time.monotonic()))
-    await until(lambda: all(call.over for call in generator.calls.values()))
+    await until(lambda: all(call.ended for call in generator.calls.values()))
     spent = cpu_s(pid) - before - idle * (time.monotonic() - began)
     calls = list(generator.calls.values())
-    good = sum(1 for call in calls if call.over and call.released)
+    good = sum(1 for call in calls if call.ended)
     rung = sorted((call.rung - call.invited) * 1000 for call in calls if call.rung)
     bye = sorted((call.released - call.hung_up) * 1000 for call in calls if call.released)
     shares = {name: (now - threads.get(name, 0.0)) / count * 1000 for name, now in by_thread(pid).items()}
