@@ -70,12 +70,20 @@ def faults(reader: Reader, folder: Path) -> Iterator[str]:
 def complete_left(store: Store, reader: Reader, folder: Path, running: Callable[[str], bool], mend: Mend) -> int:
     """Makes whole what a crash of daemon and worker left of ended calls, and puts it on record; returns how many.
 
+    The digest is that of the file as it is now, which the event says (`after_crash`); but where the chain has one that
+    was taken when the recording was complete (by a version that had no column for it), that one counts.
+
     `running`: whether a worker still records the call. Takes its time: call it from a thread. Raises StoreUnavailable.
     """
     done = 0
     for call in reader.recordings(complete=False):
         id, path = str(call["id"]), recording_of(call, folder)
         if path is None or running(id):
+            continue
+        told = _last(reader.events(call_id=id, kind="recorded"), "recorded")
+        if told is not None:
+            store.write([Update("call", id, {"recording_sha256": told["sha256"]})])
+            done += 1
             continue
         try:
             seconds, digest = mend(path), digest_of(path)
