@@ -1,7 +1,5 @@
 """What becomes known of a call's audio: whether it is heard, how good it was, whether it is recorded."""
 
-from collections import deque
-
 import structlog
 
 from siaga_pbx.legs import Leg, Role
@@ -24,8 +22,8 @@ class AudioLog:
         self._tools = tools
         self._unheard: dict[str, Leg] = {}
         """By id, the live legs that nothing comes from though it should."""
-        self._one_way: deque[str] = deque(maxlen=REMEMBERED)
-        """Calls that were counted as such: the account of their legs comes later, and one after the other."""
+        self._one_way: dict[str, None] = {}
+        """Calls, the oldest first, that were counted as such: the account of their legs comes later, and one after the other."""
 
     def unheard_in(self, call: str) -> tuple[str, ...]:
         """Who of the call is not heard now: the roles of the legs."""
@@ -97,5 +95,7 @@ class AudioLog:
 
     def _count_one_way(self, leg: Leg) -> None:
         if leg.call not in self._one_way:
-            self._one_way.append(leg.call)
+            self._one_way[leg.call] = None
+            if len(self._one_way) > REMEMBERED:
+                del self._one_way[next(iter(self._one_way))]
             self._tools.metrics.rtp_one_way_calls.inc()

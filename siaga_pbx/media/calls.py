@@ -237,8 +237,12 @@ class Calls:
         self._stand_in.remove(leg.sender)
         leg.sender.stop()
         self._reports.remove(leg)
-        leg.say_goodbye(now, time.time())
-        leg.door.settle()
+        try:
+            leg.say_goodbye(now, time.time())
+            leg.door.settle()
+        except Exception:  # noqa: BLE001  the leg is over whatever its last words come to
+            self.pacer.faults.add(leg)
+        self.pacer.faults.forget(leg)
         self._ports.give_back(leg.pair, now)
         self._refused += leg.door.counts
         self.tell(Closed(leg.name, leg.stats()))
@@ -280,7 +284,10 @@ class Calls:
         recording.finish()
 
     def _report(self, leg: Leg, now: float) -> float:
-        leg.send_report(now, time.time())
+        try:
+            leg.send_report(now, time.time())
+        except Exception:  # noqa: BLE001  it is tried again with the next, and the other legs' are due now
+            self.pacer.faults.add(leg)
         self.tell(Account(leg.name, leg.stats()))
         return interval(self._chance.random())
 

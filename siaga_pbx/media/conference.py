@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
+from siaga_pbx.media.faults import Faults
+from siaga_pbx.media.g711 import Samples
 from siaga_pbx.media.mixer import encoded, mix, who_hears
 from siaga_pbx.media.pacer import Paced
 from siaga_pbx.media.playout import Playout
@@ -13,6 +15,8 @@ from siaga_pbx.media.sender import Sender
 
 class Timer(Protocol):
     """A `Pacer`."""
+
+    faults: Faults
 
     def add(self, sender: Paced) -> None: ...
     def remove(self, sender: Paced) -> None: ...
@@ -117,11 +121,21 @@ class Conference:
         return max(times, default=None)
 
     def tick(self, now: float) -> None:
-        """20 ms of everybody to everybody."""
-        mixed = mix(self._hears, [place.playout.take(now) for place in self._places])
+        """20 ms of everybody to everybody. A fault of ours with one costs nobody else."""
+        mixed = mix(self._hears, [self._said(place, now) for place in self._places])
         for place, samples in zip(self._places, mixed, strict=True):
-            place.frame = encoded(samples, place.law)
-            place.sender.tick(now)
+            try:
+                place.frame = encoded(samples, place.law)
+                place.sender.tick(now)
+            except Exception:  # noqa: BLE001
+                self._timer.faults.add(place.sender)
+
+    def _said(self, place: Place, now: float) -> Samples | None:
+        try:
+            return place.playout.take(now)
+        except Exception:  # noqa: BLE001
+            self._timer.faults.add(place.sender)
+            return None
 
     def stumble(self) -> None:
         for place in self._places:

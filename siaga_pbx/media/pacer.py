@@ -6,6 +6,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
+from siaga_pbx.media.faults import Faults
+
 TICK_S = 0.02
 MAX_CATCH_UP = 10
 """Ticks made up for at once after a delay (200 ms, what far sides' buffers still take); more are left out."""
@@ -33,6 +35,7 @@ class Rota(Generic[Item]):
         self._action = action
         self._due: deque[tuple[float, Item]] = deque()
         self._items: set[Item] = set()
+        self._faults = Faults()
 
     def add(self, item: Item, now: float) -> None:
         """First a period from now, for as long as it is not removed."""
@@ -41,6 +44,7 @@ class Rota(Generic[Item]):
 
     def remove(self, item: Item) -> None:
         self._items.discard(item)
+        self._faults.forget(item)
 
     def run(self, now: float) -> None:
         """Do what is due."""
@@ -48,7 +52,10 @@ class Rota(Generic[Item]):
             _, item = self._due.popleft()
             if item in self._items:
                 self._due.append((now + self._period_s, item))
-                self._action(item, now)
+                try:
+                    self._action(item, now)
+                except Exception:  # noqa: BLE001  a fault of ours in one must not cost those behind it
+                    self._faults.add(item)
 
 
 class Pacer:
@@ -58,6 +65,7 @@ class Pacer:
         """`then` is called after each tick's packets."""
         self.worst_lag = 0.0
         """The worst delay of a tick, in seconds, since it was last set to 0."""
+        self.faults = Faults()
         self._then = then
         self._senders: dict[Paced, None] = {}
         self._next = 0.0
@@ -77,6 +85,7 @@ class Pacer:
 
     def remove(self, sender: Paced) -> None:
         self._senders.pop(sender, None)
+        self.faults.forget(sender)
 
     def _schedule(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(max(0.0, self._next - monotonic()), self._run)
@@ -85,7 +94,7 @@ class Pacer:
         try:
             self._catch_up(monotonic())
         finally:
-            self._schedule()  # whatever went wrong with one sender, the others go on
+            self._schedule()  # whatever went wrong
 
     def _catch_up(self, now: float) -> None:
         self.worst_lag = max(self.worst_lag, now - self._next)
@@ -101,7 +110,10 @@ class Pacer:
     def _tick(self, now: float) -> None:
         for sender in tuple(self._senders):
             if sender.paced:
-                sender.tick(now)
+                try:
+                    sender.tick(now)
+                except Exception:  # noqa: BLE001  a fault of ours in one must not cost those behind it
+                    self.faults.add(sender)
             else:
                 del self._senders[sender]
 

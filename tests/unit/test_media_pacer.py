@@ -4,6 +4,8 @@ import asyncio
 from itertools import pairwise
 from time import monotonic
 
+from structlog.testing import capture_logs
+
 from siaga_pbx.media.pacer import MAX_CATCH_UP, TICK_S, Pacer, Rota
 
 
@@ -86,6 +88,48 @@ def test_who_is_not_paced_any_more_is_dropped() -> None:
     pacer.remove(other)
     pacer._tick(4.0)
     assert other.ticks == [1.0, 2.0, 3.0]
+
+
+class Broken(Beat):
+    """One with a fault of ours, at every other tick."""
+
+    def tick(self, now: float) -> None:
+        super().tick(now)
+        if len(self.ticks) % 2:
+            raise ArithmeticError
+
+
+def test_a_fault_of_one_costs_nobody_else_and_is_logged_once() -> None:
+    pacer = Pacer(lambda now: None)
+    beats = [Beat(), Broken(), Beat()]
+    for beat in beats:
+        pacer.add(beat)
+    with capture_logs() as logs:
+        for tick in range(6):
+            pacer._tick(float(tick))
+        assert [len(beat.ticks) for beat in beats] == [6, 6, 6]
+        assert [(log["event"], log["of"]) for log in logs] == [("media.fault", "Broken")]
+        for beat in beats:
+            pacer.remove(beat)
+    assert [(log["event"], log.get("times")) for log in logs] == [("media.fault", None), ("media.faults", 3)]
+
+
+def test_a_rota_goes_on_behind_a_fault() -> None:
+    served: list[str] = []
+
+    def serve(item: str, _now: float) -> None:
+        served.append(item)
+        if item == "broken":
+            raise ArithmeticError
+
+    rota: Rota[str] = Rota(1.0, serve)
+    for item in ("broken", "whole"):
+        rota.add(item, 0.0)
+    with capture_logs() as logs:
+        for now in (1.0, 2.0, 3.0):
+            rota.run(now)
+    assert served == ["broken", "whole"] * 3
+    assert len(logs) == 1
 
 
 def test_a_rota_serves_each_once_a_period() -> None:
