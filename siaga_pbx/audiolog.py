@@ -23,7 +23,7 @@ class AudioLog:
         self._unheard: dict[str, Leg] = {}
         """By id, the live legs that nothing comes from though it should."""
         self._one_way: dict[str, None] = {}
-        """Calls, the oldest first, that were counted as such: the account of their legs comes later, and one after the other."""
+        """Calls counted as such, oldest first: the account of their legs comes later, and one after the other."""
 
     def unheard_in(self, call: str) -> tuple[str, ...]:
         """Who of the call is not heard now: the roles of the legs."""
