@@ -32,9 +32,12 @@ class SourceGate:
     @property
     def place(self) -> Source | None:
         """The SDP's address and port; None if it names none."""
-        if self._host is None or not 0 < self.remote.port < 65536 or ip_address(self._host).is_unspecified:
-            return None
-        return self._host, self.remote.port
+        return _place(self.remote.host, self.remote.port)
+
+    @property
+    def reporter(self) -> Source | None:
+        """Where the SDP says that its RTCP is (RFC 3605); None if it does not."""
+        return None if self.remote.rtcp is None else _place(*self.remote.rtcp)
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -112,7 +115,7 @@ class SourceLock:
             return place
         if place[:2] != self.gate.place:
             return self._reporter or (place[0], place[1] + 1)
-        return remote.rtcp or (place[0], place[1] + 1)
+        return self.gate.reporter or (place[0], place[1] + 1)
 
     @property
     def allowed(self) -> tuple[Place, ...]:
@@ -184,13 +187,20 @@ class SourceLock:
 
     @property
     def _named_reporter(self) -> Source | None:
-        """Where the SDP says that its RTCP is (RFC 3605)."""
-        return self.gate.remote.rtcp if self.gate is not None else None
+        return self.gate.reporter if self.gate is not None else None
 
 
 def _network(host: str) -> Network:
     """The one address, without the interface that a link-local one may name."""
     return ip_network(host.partition("%")[0])
+
+
+def _place(host: str, port: int) -> Source | None:
+    """An address and port that can be sent to; None if either is none."""
+    address = _address(host)
+    if address is None or not 0 < port < 65536 or ip_address(address).is_unspecified:
+        return None
+    return address, port
 
 
 def _address(host: str) -> str | None:

@@ -1,5 +1,6 @@
 """Whose packets are taken, and where to send."""
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -174,6 +175,22 @@ def test_whose_reports_are_taken() -> None:
     assert not lock.admits_report(("192.0.2.10", 7003), True), "one port"
     assert lock.admits_report(("192.0.2.10", 4001), True), "but the usual one before any other"
     assert not lock.admits_report(("192.0.2.10", 7001), True)
+
+
+@pytest.mark.parametrize("rtcp", [("media.example", 4009), ("0.0.0.0", 4009), ("192.0.2.10", 0)])
+def test_reports_go_nowhere_that_is_no_address(rtcp: tuple[str, int]) -> None:
+    """A name would be looked up while all other legs wait; 0.0.0.0 is this machine."""
+    lock = locked(replace(TRUNK, rtcp=rtcp), ("192.0.2.10", 4000))
+    assert lock.reports_to == ("192.0.2.10", 4001)
+    assert lock.allowed_reports == ((ip_network("192.0.2.10"), 4001),)
+    lock = locked(replace(TRUNK, host="media.example", rtcp=rtcp), ("192.0.2.10", 4000))
+    assert lock.reports_to is None
+
+
+def test_reports_go_to_an_address_however_it_is_written() -> None:
+    lock = locked(replace(SIX, rtcp=("2001:DB8:0::2", 9)), ("2001:db8::1", 5))
+    assert lock.reports_to == ("2001:db8::2", 9)
+    assert lock.admits_report(("2001:db8::2", 9), True)
 
 
 def test_what_the_kernel_is_told() -> None:

@@ -267,6 +267,17 @@ class TestRtcp:
     def test_a_port_of_its_own(self, line: str, place: tuple[str, int] | None) -> None:
         assert agreed("m=audio 1 RTP/AVP 8", line).rtcp == place
 
+    @pytest.mark.parametrize(
+        ("session", "line"),
+        [
+            ("c=IN IP4 192.0.2.1", "a=rtcp:53020 IN IP4 media.example"),
+            ("c=IN IP4 media.example", "a=rtcp:53020"),  # on the address of c=
+        ],
+    )
+    def test_a_name_is_none(self, session: str, line: str) -> None:
+        """The media worker would wait for its look-up."""
+        assert agreed("m=audio 1 RTP/AVP 8", line, session=session).rtcp is None
+
 
 class TestComfortNoise:
     def test_it_is_answered_if_it_is_offered(self) -> None:
