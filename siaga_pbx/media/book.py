@@ -179,11 +179,14 @@ class Book:
 
 
 def _with_source(new: Connect, old: Connect | None) -> Connect:
-    """The source found stays found; if the rule for it is another now, it is that of the far side so far."""
-    if new.source is None and old is not None and old.source is not None:
-        former = old.former or not old.remote.same_source(new.remote)
-        return replace(new, source=old.source, former=former, rolls=old.rolls)
-    return new
+    """The source found stays found; it may be that of the far side so far (`SourceLock.connect`)."""
+    if old is None:
+        return new
+    new = replace(new, remote=new.remote.after(old.remote))
+    if new.source is not None or old.source is None:
+        return new
+    former = new.remote.leaves(old.source, old.remote, old.former)
+    return replace(new, source=old.source, former=former, rolls=old.rolls)
 
 
 def _same_far_side(connect: Connect, has: LegState | None) -> bool:

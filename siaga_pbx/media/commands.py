@@ -1,8 +1,8 @@
 """What the daemon tells a media worker: the commands of `protocol`, and the values they are made of. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
@@ -19,6 +19,23 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 OFFERED_EVENT = 101
 """The payload number our own offers give telephone-events; far sides may send with it whatever number theirs is."""
+
+
+def address_of(host: str) -> str | None:
+    """An IP address as the system writes it in a packet's source; None for a name, which is not looked up: that takes
+    time no packet has."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return None
+
+
+def place_of(host: str, port: int) -> tuple[str, int] | None:
+    """An address and port that can be sent to; None if either is none."""
+    address = address_of(host)
+    if address is None or not 0 < port < 65536 or ip_address(address).is_unspecified:
+        return None
+    return address, port
 
 
 class Side(StrEnum):
@@ -58,7 +75,7 @@ class Remote:
     Not `strict` (a trunk): any port of `host`; if nothing came from there for 2 s, the first source in `accept`.
     `strict` (a seat) with no `accept`: `host` and `port` exactly. `strict` with `accept` (a seat behind NAT, whose SDP
     names a private address): the first source in `accept`. Once a source is taken it is kept; after another `host` or
-    `port` is connected, until the first packet from there. All others are dropped and counted.
+    `port` is connected, until the first packet from there. All others are dropped and counted (ADR 401).
     """
 
     host: str
@@ -86,6 +103,24 @@ class Remote:
     """False while the far side is to send nothing (SDP recvonly or inactive)."""
     srtp: Srtp | None = None
     """The keys, if audio and RTCP are protected both ways; nothing else is taken then."""
+    nowhere: bool = False
+    """It holds us by an SDP without an address (`after`): it is not even sent RTCP (RFC 3264 8.4)."""
+
+    def after(self, before: "Remote") -> "Remote":
+        """What it comes to in mid-call, when `before` was agreed: who holds us by 0.0.0.0, or by a name in .invalid
+        (RFC 6157 4.1), names no other far side."""
+        if self.sending or place_of(self.host, self.port) is not None:
+            return self
+        return replace(
+            self, nowhere=True, host=before.host, port=before.port, accept=before.accept, strict=before.strict
+        )
+
+    def leaves(self, source: tuple[str, int], before: "Remote", former: bool) -> bool:
+        """Whether a source found is now that of the far side before. `former`: whether it was already, when `before`
+        was agreed."""
+        if self.same_source(before):
+            return former
+        return source[:2] != place_of(self.host, self.port)
 
     def same_source(self, other: "Remote") -> bool:
         """Whether `other` has the same rule, so that the source found for this one stands."""

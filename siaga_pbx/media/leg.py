@@ -236,6 +236,8 @@ class Leg:
         if self._lock.gate is None:
             return
         last_at = self.receiver.last_at
+        if self._lock.watch(last_at):
+            self.sender.aim(self._lock.target)
         if last_at == self.receiver.silenced_at:
             last_at = now
         if (news := self.hearing.look(last_at, self._others_heard_at, now)) is not None:

@@ -3,6 +3,7 @@
 from ipaddress import ip_address, ip_network
 from typing import TypeAlias
 
+from siaga_pbx.media.commands import address_of, place_of
 from siaga_pbx.media.protocol import Network, Remote
 
 Source: TypeAlias = tuple[str, int]
@@ -10,7 +11,8 @@ Place: TypeAlias = tuple[Network, int | None]
 """Sources: those of a network, at one port or at any."""
 
 FALLBACK_S = 2.0
-"""How long a trunk's SDP address is waited for before another of its addresses is taken."""
+"""How long a trunk's SDP address is waited for before another of its addresses is taken; and how long after a
+re-INVITE it may still turn out that the far side sends from another port now."""
 HANDED_OVER_S = 0.2
 """How long the source so far must have been silent before another takes its place that the new SDP does not name to the
 port."""
@@ -21,8 +23,8 @@ class SourceGate:
 
     def __init__(self, remote: Remote, now: float) -> None:
         self.remote = remote
-        self._since = now
-        self._host = _address(remote.host)
+        self.since = now
+        self._host = address_of(remote.host)
 
     @property
     def target(self) -> Source | None:
@@ -32,12 +34,12 @@ class SourceGate:
     @property
     def place(self) -> Source | None:
         """The SDP's address and port; None if it names none."""
-        return _place(self.remote.host, self.remote.port)
+        return None if self.remote.nowhere else place_of(self.remote.host, self.remote.port)
 
     @property
     def reporter(self) -> Source | None:
         """Where the SDP says that its RTCP is (RFC 3605); None if it does not."""
-        return None if self.remote.rtcp is None else _place(*self.remote.rtcp)
+        return None if self.remote.rtcp is None else place_of(*self.remote.rtcp)
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -55,7 +57,7 @@ class SourceGate:
         """Whether this source, the first to send, may be the far side."""
         if self.named(source):
             return True
-        if not self.remote.accept or not (self.remote.strict or now >= self._since + FALLBACK_S):
+        if not self.remote.accept or not (self.remote.strict or now >= self.since + FALLBACK_S):
             return False
         return self._within(source[0])
 
@@ -70,13 +72,14 @@ class SourceGate:
         outside = self.target is None or not self._within(self.target[0])
         return source if not self.named(source) and (outside or self.remote.strict) else self.target
 
-    def target_after(self, former: Source) -> Source | None:
+    def target_after(self, former: Source, stays: bool) -> Source | None:
         """Where to send while nothing has come from the new far side: to the old, if the new cannot be reached at the
-        address of its SDP (it is behind NAT)."""
+        address of its SDP (it is behind NAT). A trunk's is thought so only when the old turns out to be the new
+        (`stays`): it may well have moved to an address that is none of its own."""
         if not self.remote.sending:
             return None
-        hidden = bool(self.remote.accept) and self.target is not None and not self._within(self.target[0])
-        return former if hidden else self.target
+        outside = bool(self.remote.accept) and self.target is not None and not self._within(self.target[0])
+        return former if outside and (self.remote.strict or stays) else self.target
 
     def _within(self, host: str) -> bool:
         address = ip_address(host)
@@ -85,14 +88,17 @@ class SourceGate:
 
 class SourceLock:
     """The source that a leg takes packets from, and no other: `source`, once there is one; `former` while it is that of
-    the far side before the last re-INVITE, from whose successor nothing has come yet."""
+    the far side before the last re-INVITE, from whose successor nothing has come yet. It may be the new one's too."""
 
-    __slots__ = ("_reporter", "former", "gate", "source")
+    __slots__ = ("_reporter", "_stays", "former", "gate", "source")
 
     def __init__(self) -> None:
         self.gate: SourceGate | None = None
         self.source: Source | None = None
         self.former = False
+        self._stays = False
+        """The former has gone on long after the re-INVITE: it is the new far side's, unless one that the SDP names to
+        the port, or by another address, comes after all."""
         self._reporter: Source | None = None
 
     @property
@@ -102,7 +108,7 @@ class SourceLock:
             return None
         if self.source is None:
             return self.gate.target
-        return self.gate.target_after(self.source) if self.former else self.gate.target_for(self.source)
+        return self.gate.target_after(self.source, self._stays) if self.former else self.gate.target_for(self.source)
 
     @property
     def reports_to(self) -> Source | None:
@@ -138,13 +144,27 @@ class SourceLock:
     def connect(self, remote: Remote, now: float, source: Source | None = None, former: bool = False) -> bool:
         """The far side as agreed now; False if its rule is the old one, and so the source stays. Otherwise the source
         so far stays until the first packet of the new far side. `source`, `former`: as another worker had them."""
-        stays = self.gate is not None and self.gate.remote.same_source(remote)
-        self.gate = SourceGate(remote, now)
+        moved, since = True, now
+        if self.gate is not None:
+            before = self.gate.remote
+            remote = remote.after(before)
+            if self.source is not None:
+                self.former = remote.leaves(self.source, before, self.former)
+            if remote.same_source(before):
+                moved, since = False, self.gate.since
         if source is not None:
             self.source, self.former = source, former
-        elif not stays:
-            self.former = self.source is not None
-        return not stays
+        self._stays = self._stays and not moved
+        self.gate = SourceGate(remote, since)
+        return moved
+
+    def watch(self, heard_at: float) -> bool:
+        """Called each second; whether the former turns out to stay, and so the target may be another. `heard_at`: when
+        a packet came last that was taken."""
+        if self._stays or not self.former or self.gate is None or heard_at < self.gate.since + FALLBACK_S:
+            return False
+        self._stays = True
+        return True
 
     def knows(self, source: Source) -> bool:
         """Whether it is the source after all, in the form that the socket gives it: of IPv6 with flow and scope, which
@@ -163,9 +183,9 @@ class SourceLock:
             return gate.admits(source, now)
         if gate.named(source) and source[0] != self.source[0]:
             return True
-        if gate.named(source) or gate.remote.strict:
-            return now - heard_at >= HANDED_OVER_S and gate.admits(source, now)
-        return now - heard_at >= FALLBACK_S and gate.admits(source, now)
+        quiet = now - (heard_at or gate.since)  # 0: nothing has come since this worker took over
+        enough = HANDED_OVER_S if gate.named(source) or gate.remote.strict else FALLBACK_S
+        return not self._stays and quiet >= enough and gate.admits(source, now)
 
     def take(self, source: Source) -> bool:
         """This is the far side from now on; whether the SDP names it."""
@@ -193,20 +213,3 @@ class SourceLock:
 def _network(host: str) -> Network:
     """The one address, without the interface that a link-local one may name."""
     return ip_network(host.partition("%")[0])
-
-
-def _place(host: str, port: int) -> Source | None:
-    """An address and port that can be sent to; None if either is none."""
-    address = _address(host)
-    if address is None or not 0 < port < 65536 or ip_address(address).is_unspecified:
-        return None
-    return address, port
-
-
-def _address(host: str) -> str | None:
-    """An IP address as the system writes it in a packet's source; None for a name, which is not looked up: that takes
-    time no packet has."""
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        return None

@@ -1,8 +1,9 @@
 """What media is to be: a worker made again from the book is what the dead one was."""
 
 from dataclasses import replace
+from ipaddress import ip_network
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siaga_pbx.media.book import Book
@@ -32,6 +33,7 @@ from siaga_pbx.media.protocol import (
     StopRecord,
     Unbridge,
 )
+from siaga_pbx.media.source import SourceLock
 
 NOTHING = State((), (), ())
 LEGS = ("a", "b", "c")
@@ -138,6 +140,38 @@ def test_prompts_that_are_through_and_nobody_was_told() -> None:
     assert playing.untold(worker.state(())) == [], "that was another"
 
 
+remotes = st.builds(
+    Remote,
+    host=st.sampled_from(["192.0.2.1", "192.0.2.2", "0.0.0.0", "media.example"]),
+    port=st.sampled_from([4000, 4002]),
+    accept=st.sampled_from([(), (ip_network("192.0.2.0/24"),)]),
+    strict=st.booleans(),
+    sending=st.booleans(),
+)
+sources = st.tuples(st.sampled_from(["192.0.2.1", "192.0.2.2"]), st.sampled_from([4000, 4002, 5000]))
+
+
+@settings(max_examples=50)
+@given(st.lists(remotes | sources | st.none(), max_size=12))
+def test_the_book_knows_the_source_as_the_worker_does(history: list[Remote | tuple[str, int] | None]) -> None:
+    """Of far sides that are agreed, sources that are found, and workers that are made again."""
+    book, lock = written(), SourceLock()
+    for now, one in enumerate(history):
+        if isinstance(one, Remote):
+            book.obey(Connect("a", one))
+            lock.connect(one, now)
+        elif one is not None and lock.gate is not None:
+            book.learn(FirstPacket("a", *one, True))
+            lock.take(one)
+        known = book.legs["a"].connect
+        if known is not None:
+            if one is None:
+                lock = SourceLock()
+                lock.connect(known.remote, now, known.source, known.former)
+            assert lock.gate is not None
+            assert (lock.gate.remote, lock.source, lock.former) == (known.remote, known.source, known.former)
+
+
 def test_the_source_found_stands_while_its_rule_does() -> None:
     book = written(Connect("a", REMOTE))
     book.learn(FirstPacket("a", "192.0.2.9", 5000, False))
@@ -145,6 +179,9 @@ def test_the_source_found_stands_while_its_rule_does() -> None:
     book.obey(Connect("a", replace(REMOTE, sending=False)))
     assert book.missing(NOTHING)[1] == Connect("a", replace(REMOTE, sending=False), ("192.0.2.9", 5000))
     assert written(Connect("a", replace(REMOTE, sending=False))).missing(book.state(())) == [], "it knows more"
+    book.obey(Connect("a", replace(REMOTE, host="0.0.0.0", sending=False)))
+    held = replace(REMOTE, sending=False, nowhere=True)
+    assert book.missing(NOTHING)[1] == Connect("a", held, ("192.0.2.9", 5000)), "no other far side"
     book.obey(Connect("a", replace(REMOTE, port=4002)))
     former = Connect("a", replace(REMOTE, port=4002), ("192.0.2.9", 5000), former=True)
     assert book.missing(NOTHING)[1] == former, "until the first packet from the new far side"

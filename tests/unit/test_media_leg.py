@@ -4,6 +4,7 @@ import base64
 import os
 import socket
 from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 
@@ -56,6 +57,20 @@ def test_a_re_offer_does_not_start_the_minute_anew(pair: PortPair) -> None:
     leg.connect(Connect("leg", Remote(host="127.0.0.1", port=4002)), 70.0)  # this one moves the far side, and does
     leg.watch(120.0)
     assert len(silences(events)) == 1
+    pair.close()
+
+
+def test_a_trunk_behind_nat_is_sent_to_again_when_it_goes_on_as_before(pair: PortPair) -> None:
+    """Its re-INVITE names another private address: nobody can tell at once that this is not where it is now."""
+    leg, source = watched(pair, []), ("192.0.2.5", 7000)
+    hidden = Remote(host="10.1.1.1", port=4000, accept=(ip_network("192.0.2.0/24"),))
+    leg.connect(Connect("leg", hidden, source), 10.0)
+    assert leg.sender.target == source
+    leg.connect(Connect("leg", replace(hidden, port=4002)), 20.0)
+    for second in range(20, 25):
+        leg.receiver.take(second, 160 * second, 7, float(second), True)
+        leg.watch(float(second))
+        assert leg.sender.target == (("10.1.1.1", 4002) if second < 22 else source)
     pair.close()
 
 

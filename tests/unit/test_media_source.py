@@ -148,6 +148,88 @@ def test_where_to_send_while_the_new_far_side_is_silent() -> None:
     assert hidden.target == ("203.0.113.9", 61002)
 
 
+def test_a_trunk_is_sent_to_where_its_sdp_says_also_outside_its_addresses() -> None:
+    """It may have moved, and its new gateway may wait for us to speak first."""
+    lock = locked(TRUNK, ("192.0.2.10", 4000))
+    lock.connect(replace(TRUNK, host="198.51.100.20"), 200.0)
+    assert lock.target == ("198.51.100.20", 4000)
+    assert not lock.watch(200.0 + FALLBACK_S - 0.1)
+    assert lock.target == ("198.51.100.20", 4000)
+    assert lock.watch(200.0 + FALLBACK_S), "it speaks as before: it is behind NAT"
+    assert lock.target == ("192.0.2.10", 4000)
+    assert lock.admits(("198.51.100.20", 4000), 210.0, 210.0), "but if it comes, it is the one"
+
+
+def nowhere(remote: Remote, host: str = "0.0.0.0") -> Remote:
+    """The far side holds us, as RFC 2543 had it: then a seat's SDP names another address than it registered from."""
+    accept = remote.accept or (ip_network(remote.host),)
+    return replace(remote, host=host, accept=accept, sending=False, receiving=True)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "held.invalid"])
+@pytest.mark.parametrize(
+    ("remote", "source"),
+    [(TRUNK, ("192.0.2.10", 9999)), (SEAT, ("198.51.100.7", 4000)), (NAT, ("203.0.113.9", 61000))],
+)
+def test_a_hold_without_an_address_is_no_other_far_side(remote: Remote, source: tuple[str, int], host: str) -> None:
+    lock = locked(remote, source)
+    before = lock.target
+    for agreed, target in ((nowhere(remote, host), None), (remote, before)):
+        assert not lock.connect(agreed, 200.0)
+        assert (lock.source, lock.former, lock.target) == (source, False, target)
+        for other in ((source[0], 4444), ("192.0.2.11", 4000)):
+            assert not lock.admits(other, 100.0, 1000.0)
+
+
+def test_who_holds_without_an_address_is_sent_no_reports() -> None:
+    lock = locked(TRUNK, ("192.0.2.10", 4000))
+    lock.connect(nowhere(TRUNK), 200.0)
+    assert lock.reports_to is None
+    lock.connect(TRUNK, 210.0)
+    assert lock.reports_to == ("192.0.2.10", 4001)
+
+
+def test_who_is_named_again_is_not_the_former() -> None:
+    """A to B and back, and nothing has come from B."""
+    lock = locked(NAT, ("10.0.0.5", 4000))
+    lock.connect(NAT_MOVED, 200.0)
+    lock.connect(NAT, 201.0)
+    assert (lock.source, lock.former) == (("10.0.0.5", 4000), False)
+    assert not lock.admits(("203.0.113.9", 61002), 201.0, 260.0)
+
+
+def test_the_former_that_goes_on_is_followed_no_more() -> None:
+    """After two seconds a pause is a pause; only who is named to the port is let in still."""
+    lock = locked(NAT, ("203.0.113.9", 61000))
+    lock.connect(NAT_MOVED, 200.0)
+    assert not lock.watch(200.0 + FALLBACK_S - 0.1)
+    assert lock.admits(("203.0.113.9", 61002), 201.9, 202.2)
+    lock.watch(200.0 + FALLBACK_S)
+    assert not lock.admits(("203.0.113.9", 61002), 202.0, 260.0)
+    assert not lock.connect(replace(NAT_MOVED, ptime_ms=30), 300.0), "nor is the time given anew"
+    assert not lock.admits(("203.0.113.9", 61002), 299.0, 301.0)
+    assert lock.admits(("10.0.0.5", 4002), 300.0, 300.0)
+    lock.connect(NAT, 400.0)
+    assert lock.admits(("203.0.113.9", 61004), 399.0, 401.0), "another re-INVITE, another port of the NAT"
+
+
+def test_the_former_that_was_silent_is_followed_still() -> None:
+    """A phone behind NAT held us with a new port, and nothing had to come until now."""
+    lock = locked(NAT, ("203.0.113.9", 61000))
+    lock.connect(replace(NAT_MOVED, sending=False), 200.0)
+    lock.watch(199.0)
+    lock.connect(NAT_MOVED, 300.0)
+    assert lock.admits(("203.0.113.9", 61002), 199.0, 300.1)
+
+
+def test_another_worker_gives_the_former_its_time() -> None:
+    """It has heard nothing yet: that is no pause."""
+    lock = SourceLock()
+    lock.connect(NAT_MOVED, 300.0, ("203.0.113.9", 61000), former=True)
+    assert not lock.admits(("203.0.113.9", 61002), 0.0, 300.1)
+    assert lock.admits(("203.0.113.9", 61002), 0.0, 300.1 + HANDED_OVER_S)
+
+
 def test_what_another_worker_found() -> None:
     lock = SourceLock()
     lock.connect(SAME_HOST, 200.0, ("192.0.2.10", 4000), former=True)
