@@ -31,7 +31,7 @@ from siaga_pbx.dispatch.message import MAX_PAYLOAD
 from siaga_pbx.settings import Mqtt
 
 if TYPE_CHECKING:
-    from paho.mqtt.client import CallbackOnDisconnect_v2, CallbackOnPublish_v2
+    from paho.mqtt.client import CallbackOnDisconnect_v2, CallbackOnPublish_v2, CallbackOnSocket, SocketLike
 
 log = structlog.get_logger(__name__)
 
@@ -256,6 +256,7 @@ class Bus:
 
     async def _serve(self, client: aiomqtt.Client, settings: BusSettings) -> None:
         await _subscribe(client, settings.subscriptions)
+        _write_at_once(client)
         self._paho = client._client
         log.info("broker connected", host=settings.host, port=settings.port)
         self._on_connection(True, "")
@@ -357,6 +358,24 @@ class Bus:
                 self._complaint = text
 
         inner.on_publish, inner.on_disconnect, inner.on_log = on_publish, on_disconnect, on_log
+
+
+def _write_at_once(client: aiomqtt.Client) -> None:
+    """What is published goes out before what the loop has to do besides, such as the answer to whoever ordered it;
+    aiomqtt waits until the loop has seen that the socket can be written. Call it on the event loop.
+    """
+    inner, loop = client._client, asyncio.get_running_loop()
+    wait = cast("CallbackOnSocket", inner.on_socket_register_write)
+
+    def write(paho: Paho, userdata: object, sock: "SocketLike") -> None:
+        paho.loop_write()
+        if paho.want_write():
+            wait(paho, userdata, sock)
+
+    def soon(paho: Paho, userdata: object, sock: "SocketLike") -> None:
+        loop.call_soon(write, paho, userdata, sock)  # paho holds a lock now that writing takes
+
+    inner.on_socket_register_write = soon
 
 
 async def _subscribe(client: aiomqtt.Client, topics: Sequence[str]) -> None:

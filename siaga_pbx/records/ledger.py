@@ -96,7 +96,7 @@ class Ledger:
                     self._upsert(connection, table, row)
                 case Delete(table, id):
                     _require(table in _DELETABLE, f"{table}: a row is never deleted")
-                    connection.execute(delete(self._tables[table]).where(self._tables[table].c.id == id))
+                    self._statements.delete(connection, table, id)
                 case Erase(call_id):
                     self._erase(connection, call_id)
                 case Blank(event_ids):

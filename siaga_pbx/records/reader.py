@@ -5,7 +5,7 @@ a thread) and raises StoreUnavailable when the database cannot be read.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, TypeAlias
 
 from sqlalchemy import ColumnElement, Row, Select, bindparam, select
@@ -17,6 +17,7 @@ from siaga_pbx.records.database import reader_engine
 from siaga_pbx.records.errors import StoreUnavailable
 from siaga_pbx.records.ids import first_id
 from siaga_pbx.records.models import tables
+from siaga_pbx.records.statements import Prepared
 from siaga_pbx.records.times import parse_utc
 
 Record: TypeAlias = dict[str, object]
@@ -47,7 +48,7 @@ class Reader:
         call, incident = self._tables["call"], self._tables["incident"]
         opened = select(call, incident).outerjoin(incident, incident.c.call_id == call.c.id)
         opened = opened.where(call.c.id == bindparam("id")).order_by(incident.c.opened_at, incident.c.id)
-        self._call_with_incidents = opened
+        self._call_with_incidents = Prepared(self._engine, opened, [*call.c, *incident.c])
 
     def __enter__(self) -> Self:
         return self
@@ -84,7 +85,10 @@ class Reader:
 
     def call_with_incidents(self, id: str) -> tuple[Record, list[Record]] | None:
         """One call and the incidents it has opened, by one query: whoever orders a dispatch waits for it."""
-        rows = self._all(self._call_with_incidents, {"id": id})
+        try:
+            rows = self._call_with_incidents.rows(id)
+        except DBAPIError as error:
+            raise StoreUnavailable(str(error.orig)) from error
         if not rows:
             return None
         call, incident = self._tables["call"].c.keys(), self._tables["incident"].c.keys()
@@ -321,10 +325,10 @@ class Reader:
         except DBAPIError as error:
             raise StoreUnavailable(str(error.orig)) from error
 
-    def _all(self, query: Query, values: Mapping[str, object] | None = None) -> list[Row[Any]]:
+    def _all(self, query: Query) -> list[Row[Any]]:
         try:
             with self._engine.connect() as connection:
-                return list(connection.execute(query, values))
+                return list(connection.execute(query))
         except DBAPIError as error:
             raise StoreUnavailable(str(error.orig)) from error
 
