@@ -1,5 +1,6 @@
 """What a worker carries: legs, bridges, recordings. Carries out the daemon's commands, tells what comes of them."""
 
+import math
 import os
 import random
 import time
@@ -49,7 +50,7 @@ from siaga_pbx.media.protocol import (
     StopRecord,
     Unbridge,
 )
-from siaga_pbx.media.recorder import FLUSH_S, Disk, Recording
+from siaga_pbx.media.recorder import FLUSH_S, HELD_BACK_S, Disk, Recording
 from siaga_pbx.media.rtcp import interval
 from siaga_pbx.media.seldom import Seldom
 from siaga_pbx.media.sender import Sender
@@ -95,6 +96,8 @@ class Calls:
         self._chance = random.SystemRandom()
         self._reports: Timetable[Leg] = Timetable(self._report)
         self._flush: Rota[Recording] = Rota(FLUSH_S, Recording.flush)
+        self._then_at = math.inf
+        self._flush_from = 0.0
 
     def __len__(self) -> int:
         """How many legs there are."""
@@ -301,5 +304,9 @@ class Calls:
         self._stand_in.run(now)
         self._watch.run(now)
         self._reports.run(now)
-        self._flush.run(now)
+        if now - self._then_at > HELD_BACK_S and now >= self._flush_from + FLUSH_S:
+            self._flush_from = now + FLUSH_S  # we stood still: what came meanwhile is yet to be read
+        self._then_at = now
+        if now >= self._flush_from:
+            self._flush.run(now)
         self._disk.watch(now)

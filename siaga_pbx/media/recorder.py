@@ -21,7 +21,7 @@ import numpy as np
 from siaga_pbx.media.durable import Syncer
 from siaga_pbx.media.g711 import RATE, decode
 from siaga_pbx.media.protocol import Codec, Recorded, RecordFailed, RecordGap
-from siaga_pbx.media.track import Track
+from siaga_pbx.media.track import SPAN, Track
 from siaga_pbx.media.wav import FRAME_SIZE, HEADER_SIZE, wav_header
 
 FLUSH_S = 0.5
@@ -35,6 +35,7 @@ STALL_S = 2.0
 """A disk that takes this long for one window is told of, though nothing may be lost yet."""
 _TOO_SLOW = "the disk does not keep up"
 _WORKER_DIED = "the media worker died"
+_STOOD_STILL = "the media worker stood still"
 
 Report: TypeAlias = Callable[[Recorded | RecordFailed | RecordGap], None]
 
@@ -64,9 +65,17 @@ class Recording:
         disk.open(self._file)
 
     def flush(self, now: float) -> None:
-        """Hand to the disk what no packet will be added to."""
-        if self._start is not None:
-            self._write_to(round((now - self._start - HELD_BACK_S) * RATE))
+        """Hand to the disk what no packet will be added to. If the tracks cannot hold that, it is lost."""
+        if self._start is None:
+            return
+        position = round((now - self._start - HELD_BACK_S) * RATE)
+        if position > self.left.base + SPAN:
+            self._write_to(max(self.left.end, self.right.end))
+            self._disk.skip(self._file, _STOOD_STILL)
+            while self.left.base < position:
+                self.left.cut(position)
+                self.right.cut(position)
+        self._write_to(position)
 
     def finish(self) -> None:
         """Hand over the rest; `Recorded` comes when it is on disk. Nothing is written to the tracks after this.
@@ -127,6 +136,10 @@ class Disk:
             self._jobs.put(lambda: self._write(window))
         else:
             window.file.complain(_TOO_SLOW, self._report)
+
+    def skip(self, file: "WavFile", reason: str) -> None:
+        """What lies between the windows before and after this is missing for that reason."""
+        self._jobs.put(lambda: file.skip(reason))
 
     def finish(self, file: "WavFile", length: int) -> None:
         """`length`: how many samples it is to have."""
@@ -208,6 +221,10 @@ class WavFile:
         else:
             self._check_gap(window.position, report)
             self._length = length
+
+    def skip(self, reason: str) -> None:
+        """What comes next will be missing, and why."""
+        self._reason = reason
 
     def finish(self, length: int, report: Report) -> None:
         """Make it last, and take its digest."""

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from siaga_pbx.media.g711 import RATE, SILENCE, TO_LAW
 from siaga_pbx.media.protocol import Codec
 
-SPAN = 9600
-"""Samples a track holds, 1.2 s: the half second between two writings, the fifth held back for packets that come late,
-and as much again."""
+SPAN = 8 * RATE
+"""Samples a track can hold. It holds 0.7 s, the half second between two writings and the fifth held back for packets
+that come late; more after the worker stood still, which costs it its life before this is too short."""
 LEAP = 2 * RATE
 """A timestamp this far from the clock has been set anew."""
 TOLERANCE = 80
@@ -15,6 +15,8 @@ TOLERANCE = 80
 WATCHED = 50
 """Packets over which the least delayed tells how far a track has strayed: that one's delay is the network's, the others
 waited somewhere on the way."""
+WATCHED_S = 0.5
+"""And how long these have to come for at least: those of a burst have all waited."""
 _HALF = 1 << 31
 
 
@@ -34,6 +36,7 @@ class Track:
         "_offset",
         "_over",
         "_placed",
+        "_since",
         "_start",
         "_turned",
         "base",
@@ -53,6 +56,7 @@ class Track:
         self._over = 0
         self._best = float("-inf")
         self._count = 0
+        self._since = 0.0
         self._anchored = base
         """Where what is placed by the present offset begins."""
         self.law = Codec.PCMA
@@ -73,22 +77,19 @@ class Track:
             # more than when: it is put where the clock is now, and `_correct` mends it if that was a passing stall.
             position = self._anchor(timestamp, clock)
         elif ahead > self._best:
+            if self._best == float("-inf"):
+                self._since = now
             self._best = ahead
             if ahead > TOLERANCE:
                 position -= self._shift(round(ahead))
         if position < self._anchored:
             self._anchored = position
         self._count += 1
-        if self._count >= WATCHED:
+        if self._count >= WATCHED and now - self._since >= WATCHED_S:
             self._correct()
         if law is not self.law:
             codes = codes.translate(TO_LAW[self.law])
-        first = position - self.base
-        last = first + len(codes)
-        if first >= 0 and last <= SPAN:
-            self._codes[first:last] = codes
-            if position + len(codes) > self.end:
-                self.end = position + len(codes)
+        self._lay(position, codes)
 
     def turn(self, over: int) -> None:
         """Another source feeds the track: its first packet is put where the clock is, over at most so many of the last
@@ -99,20 +100,27 @@ class Track:
     def cut(self, position: int) -> bytes:
         """Take out what is before a position, at most `SPAN` at once; it cannot be written any more."""
         size = min(max(0, position - self.base), SPAN)
-        silence = bytes((SILENCE[self.law],)) * size
-        taken = silence
-        if self._placed:
-            taken = bytes(self._codes[:size])
-            del self._codes[:size]
-            self._codes += silence
+        taken = bytes(self._codes[:size])
+        del self._codes[:size]
         self.base += size
-        return taken
+        return taken + self._silence(size - len(taken))
 
     def _place(self, law: Codec, now: float) -> None:
         self._placed = True
         self._start = self._begin(now)
         self.law = law
-        self._codes = bytearray((SILENCE[law],)) * SPAN
+
+    def _silence(self, size: int) -> bytes:
+        return bytes((SILENCE[self.law],)) * size
+
+    def _lay(self, position: int, codes: bytes) -> None:
+        first = position - self.base
+        last = first + len(codes)
+        if first >= 0 and last <= SPAN:
+            self._codes += self._silence(first - len(self._codes))
+            self._codes[first:last] = codes
+            if position + len(codes) > self.end:
+                self.end = position + len(codes)
 
     def _anchor(self, timestamp: int, clock: float) -> int:
         position = max(self.base, round(clock), self.end - self._over if self._turned else 0)
@@ -128,10 +136,9 @@ class Track:
         first, last = self._anchored - self.base, self.end - self.base
         if first <= 0:
             return 0
-        silence = bytes((SILENCE[self.law],))
         before = bytes(self._codes[max(0, first - late) : first])
-        late = len(before) - len(before.rstrip(silence))
-        self._codes[first - late : last] = self._codes[first:last] + silence * late
+        late = len(before) - len(before.rstrip(self._silence(1)))
+        self._codes[first - late : last] = self._codes[first:last] + self._silence(late)
         self._offset -= late
         self._anchored -= late
         self._best -= late

@@ -2,18 +2,34 @@
 
 import asyncio
 import time
+import wave
 from dataclasses import replace
 from pathlib import Path
+from queue import Queue
 
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
 from siaga_pbx.media.calls import Calls
 from siaga_pbx.media.events import LocalMedia
+from siaga_pbx.media.g711 import decode
 from siaga_pbx.media.leg import Leg
 from siaga_pbx.media.ports import PortPool
 from siaga_pbx.media.prompts import PromptStore
-from siaga_pbx.media.protocol import Account, Close, Closed, Connect, Event, FirstPacket, Open, Side
+from siaga_pbx.media.protocol import (
+    Account,
+    Close,
+    Closed,
+    Codec,
+    Connect,
+    Event,
+    FirstPacket,
+    Open,
+    Record,
+    Recorded,
+    Side,
+)
 from siaga_pbx.media.recorder import Disk
 from tests.media_kit import FarEnd, free_ports, noise
 
@@ -81,3 +97,31 @@ def test_a_leg_ends_and_the_others_are_reported_though_its_last_words_fail(
         disk.close(5)
 
     asyncio.run(test())
+
+
+def test_what_came_while_the_worker_stood_still_is_recorded_where_it_was_said(tmp_path: Path) -> None:
+    """It is read after the first tick, which must not write what is to come as silence."""
+    said = noise(200, 1)
+
+    async def test() -> None:
+        reports: Queue[Event] = Queue()
+        first, last = free_ports(2)
+        disk, ports = Disk(reports.put), PortPool(range(first, last, 2), ["127.0.0.1"])
+        calls = Calls(asyncio.get_running_loop(), ports, PromptStore(tmp_path), disk, lambda _: None)
+        calls.perform(Open("c", "call", Side.CALLER, "127.0.0.1", first, 0))
+        calls.perform(Record("call", str(tmp_path / "a.wav")))
+        recording, start = calls._recordings["call"], time.monotonic()
+        for number, words in enumerate(said):
+            now = start + 0.02 * (135 if 60 <= number < 135 else number)
+            if not 60 < number < 135:
+                calls._then(now)
+            recording.left.write(number * 160, words, Codec.PCMA, now)
+        calls.close_all()
+        disk.close(30)
+        recorded = reports.get_nowait()
+        assert isinstance(recorded, Recorded), "without a gap"
+
+    asyncio.run(test())
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        left = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)[:, 0]
+    assert (left[-len(said) * 160 :] == decode(b"".join(said), Codec.PCMA)).all()

@@ -322,3 +322,29 @@ def test_a_recording_that_was_complete_and_is_asked_for_again(bench: Bench, tmp_
     assert bench.next() == lost
     bench.wait()
     assert bench.reports.empty()
+
+
+def test_a_worker_that_stood_still_for_too_long_tells_what_it_lost(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    left, right = noise(800, 1), noise(800, 2)
+    recording = Recording("call", path, bench.disk, now=100.0)
+    talk(recording, left[:100], right[:100])
+    recording.flush(112.0)
+    for number in range(600, 800):
+        recording.left.write(number * 160, left[number], Codec.PCMA, 100 + number * 0.02)
+        recording.right.write(7000 + number * 160, right[number], Codec.PCMU, 100 + number * 0.02)
+        if number % 25 == 24:
+            recording.flush(100 + number * 0.02)
+    recording.finish()
+    gap, recorded = bench.next(), bench.next()
+    assert isinstance(gap, RecordGap)
+    assert gap.reason == "the media worker stood still"
+    assert gap.start_s == 2.1
+    assert gap.start_s + gap.seconds == pytest.approx(11.9)
+    assert isinstance(recorded, Recorded)
+    assert (recorded.seconds, recorded.lost_ms) == (16.1, round(gap.seconds * 1000))
+    told, _ = read(path)
+    expected = decode(b"".join(left), Codec.PCMA)
+    assert (told[:16000] == expected[:16000]).all()
+    assert np.abs(told[16000 : 600 * 160]).max() <= 8
+    assert (told[600 * 160 :] == expected[600 * 160 :]).all()

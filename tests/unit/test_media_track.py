@@ -98,6 +98,20 @@ def test_a_burst_after_a_stall_is_put_where_it_was_said() -> None:
     assert tape.end() == b"".join(map(frame, range(100)))
 
 
+@pytest.mark.parametrize("stall_s", [0.5, 1.0, 1.5, 2.5, 5.0])
+@pytest.mark.parametrize("before", [1, 26, 50, 51])
+def test_what_waited_while_the_worker_stood_still_is_put_where_it_was_said(stall_s: float, before: int) -> None:
+    """All of it is read at once; only then something is cut."""
+    track = Track(lambda now: 0.0)
+    resumed = before + round(stall_s / 0.02)
+    for number in range(resumed):
+        track.write(number * 160, frame(number), Codec.PCMA, (number if number < before else resumed) * 0.02)
+    for number in range(resumed, resumed + 90):
+        track.write(number * 160, frame(number), Codec.PCMA, number * 0.02)
+    whole = b"".join(map(frame, range(resumed + 90)))
+    assert track.cut(len(whole)) == whole
+
+
 def test_a_timestamp_set_anew_goes_on_at_the_clock() -> None:
     tape = Tape()
     for number in range(20):
