@@ -24,6 +24,7 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
         yield made
 
 
+@pytest.mark.quiet
 def test_wrong_password_and_unknown_seat_look_the_same(centre: Centre) -> None:
     """A fresh challenge each time, then silence; and nothing tells whether there is such a seat."""
     known, unknown = guess(centre, "102", "127.0.0.5"), guess(centre, "999", "127.0.0.6")
