@@ -1,13 +1,12 @@
 """What an agency is told: the message, from the call, the incident and the order."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from siaga_pbx.dispatch.followup import LIFETIME_S
 from siaga_pbx.dispatch.message import Callback, Dispatch, Kind, Location, Purpose
 from siaga_pbx.dispatch.order import MANUAL, Report
 from siaga_pbx.records.reader import Record
-from siaga_pbx.records.times import normalise, parse_utc
+from siaga_pbx.records.times import later
 
 NOTE_LIMIT = 2000
 ADDRESS_LIMIT = 500
@@ -70,11 +69,6 @@ def passed_on(message: Dispatch, dispatch_id: str, agency: str, sent_at: str, ac
     change = {"dispatch_id": dispatch_id, "agency": agency, "sequence": 1, "type": Kind.ALERT}
     times = {"sent_at": sent_at, "expires_at": later(sent_at, LIFETIME_S), "accept_by": accept_by}
     return message.model_copy(update=change | times)
-
-
-def later(utc: str, seconds: float) -> str:
-    """UTC text so many seconds after another."""
-    return normalise((parse_utc(utc) + timedelta(seconds=seconds)).isoformat())
 
 
 def clean(text: str | None, limit: int) -> str | None:

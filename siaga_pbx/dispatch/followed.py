@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from siaga_pbx.config import Agency
-from siaga_pbx.dispatch.compose import later
 from siaga_pbx.dispatch.followup import FollowUp
 from siaga_pbx.dispatch.ladder import (
     LADDER,
@@ -24,7 +23,7 @@ from siaga_pbx.dispatch.message import Dispatch, Kind
 from siaga_pbx.dispatch.plan import Past, Plan
 from siaga_pbx.records.changes import Change, Delete, Event, Insert, Update, Upsert
 from siaga_pbx.records.reader import Record
-from siaga_pbx.records.times import parse_utc
+from siaga_pbx.records.times import later, parse_utc
 
 # The ladder's states and the columns that keep their times.
 TIME_COLUMNS = {

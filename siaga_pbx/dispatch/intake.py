@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from siaga_pbx.config import Config
-from siaga_pbx.dispatch.compose import Heading, compose, improved, later, passed_on, told_by
+from siaga_pbx.dispatch.compose import Heading, compose, improved, passed_on, told_by
 from siaga_pbx.dispatch.followed import ENGAGED, Followed, escalated, event_of, first_rows, next_rows, plan_of
 from siaga_pbx.dispatch.followup import FollowUp
 from siaga_pbx.dispatch.ladder import CLOSED, Engage, Escalated, State
@@ -21,6 +21,7 @@ from siaga_pbx.records.errors import ChangeRefused, StoreUnavailable
 from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.reader import Record
 from siaga_pbx.records.store import Store
+from siaga_pbx.records.times import later
 
 
 class Intake:

@@ -4,7 +4,6 @@ import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 import structlog
 
@@ -18,7 +17,7 @@ from siaga_pbx.dispatch.topics import Topics
 from siaga_pbx.records.changes import Change, Event, Update
 from siaga_pbx.records.reader import Record
 from siaga_pbx.records.store import Store
-from siaga_pbx.records.times import normalise, parse_utc
+from siaga_pbx.records.times import later
 
 log = structlog.get_logger(__name__)
 
@@ -230,8 +229,7 @@ class Outbox:
         self.carry_out(followed, outputs, values=values)
 
     def _utc_at(self, at: float) -> str:
-        now = parse_utc(self._clock.utc())
-        return normalise((now + timedelta(seconds=max(0.0, at - self._clock.now()))).isoformat())
+        return later(self._clock.utc(), max(0.0, at - self._clock.now()))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None] | None:
         if not self._open:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from siaga_pbx.dispatch.compose import later
 from siaga_pbx.dispatch.followed import ENGAGED, Followed, past_of
 from siaga_pbx.dispatch.followup import LIFETIME_S, FollowUp
 from siaga_pbx.dispatch.message import Dispatch, PayloadError
@@ -13,6 +12,7 @@ from siaga_pbx.dispatch.outbox import Incident
 from siaga_pbx.dispatch.plan import Plan
 from siaga_pbx.dispatch.ports import Clock
 from siaga_pbx.records.reader import Reader, Record
+from siaga_pbx.records.times import later
 
 log = structlog.get_logger(__name__)
 

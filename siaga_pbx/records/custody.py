@@ -17,7 +17,7 @@ from siaga_pbx.records.mentions import EVENT, Mention, mentions_of
 from siaga_pbx.records.numbers import Spelling
 from siaga_pbx.records.reader import Reader, Record
 from siaga_pbx.records.store import Store
-from siaga_pbx.records.times import normalise, parse_utc, utc_now
+from siaga_pbx.records.times import later, utc_now
 
 GOES_ON = timedelta(days=2)
 """An incident that is open and younger than this is still followed: its agencies may need what it says."""
@@ -160,7 +160,7 @@ class Custody:
         """Those that may go, and those that are left."""
         if not calls:
             return [], Erased()
-        since = normalise((parse_utc(self._utc()) - GOES_ON).isoformat())
+        since = later(self._utc(), -GOES_ON.total_seconds())
         going_on = {str(incident["call_id"]) for incident in self._reader.incidents(since=since, status="open")}
         going_on |= {str(call["id"]) for call in self._reader.calls(ended=False)}
         held = {str(hold["id"]) for hold in self._reader.holds()}

@@ -1,7 +1,7 @@
 """Times as the records hold them: text that sorts, UTC, with milliseconds: `2026-11-24T00:00:00.000Z`."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 
@@ -27,6 +27,11 @@ def normalise(text: str) -> str:
     return _text(parse_utc(text))
 
 
+def later(utc: str, seconds: float) -> str:
+    """UTC text so many seconds after another."""
+    return _text(parse_utc(utc) + timedelta(seconds=seconds))
+
+
 @lru_cache(maxsize=16)
 def _second(epoch_s: int) -> str:
     """A call has some twenty times, nearly all in seconds that others had: formatting one costs 5 µs."""
@@ -34,4 +39,4 @@ def _second(epoch_s: int) -> str:
 
 
 def _text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from siaga_pbx.dispatch.compose import Heading, clean, compose, improved, later, passed_on
+from siaga_pbx.dispatch.compose import Heading, clean, compose, improved, passed_on
 from siaga_pbx.dispatch.followed import TIME_COLUMNS, Followed, changes_of, first_rows, next_rows, past_of, plan_of
 from siaga_pbx.dispatch.followup import FollowUp
 from siaga_pbx.dispatch.ladder import Alarm, Delivered, Escalated, GivenUp, Moved, Publish, Raised, State
@@ -17,6 +17,7 @@ from siaga_pbx.dispatch.standing import Standing
 from siaga_pbx.records.changes import Delete, Event, Insert, Update, Upsert
 from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.reader import Record
+from siaga_pbx.records.times import later
 from tests.unit.test_dispatch_message import AT, DISPATCH, encoded
 
 MESSAGE = Dispatch.parse(encoded(DISPATCH))
