@@ -101,6 +101,17 @@ def longest_gap(packets: list[Packet]) -> float:
     return max(after - before for before, after in pairwise(spoken))
 
 
+async def speak_until_heard(far: FarEnd, to: LocalMedia, other: FarEnd) -> bytes:
+    """What is said before the legs are bridged is lost. Returns the last word, which is not."""
+    word = b""
+    async with asyncio.timeout(30):
+        while all(set(packet.payload) == {0xD5} for packet in other.packets):
+            word = noise(1, 90 + far.sequence)[0]
+            far.say(to, word)
+            await asyncio.sleep(0.02)
+    return word
+
+
 def what_was_heard(packets: list[Packet], said: list[bytes]) -> list[int]:
     """Which of the frames said came through, in order: their numbers. Nothing else did, but silence."""
     numbers = {frame: number for number, frame in enumerate(said)}
@@ -487,9 +498,10 @@ class Daemon:
         assert process.stdout is not None
         places = json.loads(await asyncio.to_thread(process.stdout.readline))
         daemon = cls(process, {leg: LocalMedia(*place) for leg, place in places.items()})
-        for far, leg in ((caller, "c"), (seat, "s")):
-            far.say(daemon.at[leg], noise(1, 90)[0])
+        for far, other, leg in ((caller, seat, "c"), (seat, caller, "s")):
+            word = await speak_until_heard(far, daemon.at[leg], other)
             await asyncio.to_thread(process.stdout.readline)
+            await other.heard_frame(word)
         return daemon
 
     async def die(self) -> None:
