@@ -1,6 +1,7 @@
 """What must stay and what may go: holds, and the erasure of a call or a number."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,9 @@ _SPELT = (
 )
 
 
+_CHANCE = re.compile("[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{64}")  # ids and digests may have any four digits
+
+
 def test_in_others_records_the_number_goes_however_it_is_written(
     database: Database, store: Store, reader: Reader, custody: Custody
 ) -> None:
@@ -114,7 +118,8 @@ def test_in_others_records_the_number_goes_however_it_is_written(
     assert (erased.calls, erased.events, erased.texts, erased.files) == ((), count, 5 * count, 0)
     words = ("data", "event"), ("note, address", "incident"), ("message, reason", "dispatch"), ("reason", "callback")
     for columns, table in words:
-        assert "7890" not in str(database.rows(f"SELECT {columns} FROM {table}")), table
+        rows = _CHANCE.sub("", str(database.rows(f"SELECT {columns} FROM {table}")))
+        assert "7890" not in rows, table
     assert len(reader.calls_from("+6281111111111")) == count, "the other callers are on record as before"
     assert len(list(custody.recordings.iterdir())) == count
     for call in calls:
