@@ -1,6 +1,6 @@
 """Changes carried out in a transaction: rows by Core statements, events chained, closed rows' digests among them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeAlias
 
 from sqlalchemy import Connection, delete, select, update
@@ -64,6 +64,14 @@ class Ledger:
         event = self._tables["event"]
         found = connection.execute(select(event.c.hash).where(event.c.seq == head.seq)).scalar()
         return found == head.hash or head == Head()
+
+    def open_calls(self, connection: Connection, node: str | None, keep: Collection[str]) -> list[str]:
+        """The calls of that node, and of none, that are not over (None: of all), but for those to keep."""
+        call = self._tables["call"].c
+        query = select(call.id).where(call.ended_at.is_(None), call.id.not_in(keep)).order_by(call.id)
+        if node is not None:
+            query = query.where((call.node == node) | call.node.is_(None))
+        return [str(id) for id in connection.execute(query).scalars()]
 
     def mark(self, connection: Connection, run: str) -> int:
         """The last batch of this run that is in the database; 0 for none."""

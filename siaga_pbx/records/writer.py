@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby, islice
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from siaga_pbx.records.chain import Head
@@ -29,7 +29,6 @@ from siaga_pbx.records.ids import new_id
 from siaga_pbx.records.inspection import Soundness
 from siaga_pbx.records.journal import Entry, Journal, described
 from siaga_pbx.records.ledger import Ledger
-from siaga_pbx.records.models import tables
 
 _REPLAY_GROUP = 500  # batches a transaction: each holds the write lock for some 100 ms
 
@@ -373,12 +372,8 @@ class Writer:
         """Closes the rows that a crashed run left open, once."""
         if self._settled:
             return
-        call = tables()["call"]
-        ours = select(call.c.id).where(call.c.ended_at.is_(None), call.c.id.not_in(self._settings.keep))
-        if self._settings.node is not None:
-            ours = ours.where((call.c.node == self._settings.node) | call.c.node.is_(None))
         with self._sound_connection().begin():
-            open_calls = [str(id) for id in self._sound_connection().execute(ours.order_by(call.c.id)).scalars()]
+            open_calls = self._ledger.open_calls(self._sound_connection(), self._settings.node, self._settings.keep)
         changes = list(chain.from_iterable(interruption(call_id, self._now()) for call_id in open_calls))
         if changes:
             self._store(self.run, [Batch(changes, number=self._marks[self.run])])
