@@ -181,16 +181,19 @@ class Callers:
             self._greet(caller)
 
     def _greet(self, caller: Caller) -> None:
-        """The greeting says that the call is recorded, so recording starts with it. A seat may have been faster."""
-        tools, leg = self._tools, caller.leg
         columns: dict[str, object] = {}
         if self.config.media.record:
-            place = self.config.records.recordings / caller.received_at[:10].replace("-", "/") / f"{caller.id}.wav"
-            tools.media.record(caller.id, place)
-            columns["recording"] = str(place.relative_to(self.config.records.recordings))
-        if not leg.bridged:
-            tools.media.play(leg.id, caller.prompts("greeting"), caller.prompts("waiting"))
-        tools.log.step(caller.id, "answered", columns=columns, stamp="answered_at")
+            columns["recording"] = f"{caller.received_at[:10].replace('-', '/')}/{caller.id}.wav"
+        self._tools.log.step(caller.id, "answered", columns=columns, stamp="answered_at")
+        self.begin_audio(caller)
+
+    def begin_audio(self, caller: Caller) -> None:
+        """The greeting says that the call is recorded, so recording starts with it. A seat may have been faster."""
+        media, place = self._tools.media, self._tools.log.row(caller.id).get("recording")
+        if place is not None and media.recording_of(caller.id) is None:
+            media.record(caller.id, self.config.records.recordings / str(place))
+        if not caller.leg.bridged:
+            media.play(caller.leg.id, caller.prompts("greeting"), caller.prompts("waiting"))
 
     def _answer_test(self, caller: Caller, ours: Sdp) -> None:
         tools, leg = self._tools, caller.leg

@@ -10,7 +10,7 @@ from siaga_pbx.legs import Caller, Leg, Role
 from siaga_pbx.media.commands import Record
 from siaga_pbx.media.protocol import LegState
 from siaga_pbx.sip.sdp import Audio, LocalAudio, Sdp
-from siaga_pbx.sip.snapshot import StoredLeg
+from siaga_pbx.sip.snapshot import Stage, StoredLeg
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +30,27 @@ class KeptLeg:
     bridged: bool
     doubted: bool = False
     held_since: float | None = None
+    told: str | None = None
+    srtp: bool | None = None
 
     @classmethod
     def of(cls, leg: Leg, sip: StoredLeg, media: LegState | None) -> "KeptLeg":
         ours = str(leg.ours) if leg.ours is not None else None
+        told = str(leg.told) if leg.told is not None else None
         whose = leg.trunk, leg.seat, leg.peer
         state = leg.answered, leg.bridged, leg.doubted
-        return cls(leg.role, sip, media, *whose, leg.local, ours, leg.remote, *state, leg.held_since)
+        return cls(leg.role, sip, media, *whose, leg.local, ours, leg.remote, *state, leg.held_since, told, leg.srtp)
 
     def leg(self, call: str) -> Leg:
-        """The leg again. Raises RemoteError for an offer that cannot be read."""
-        # What they were told is not kept: the next description has the next version, whether it is news or not.
+        """The leg again. Raises RemoteError for a description of ours that cannot be read."""
+        # They may have been told more at the very end: the next description has the next version, news or not.
         local = replace(self.local, version=self.local.version + 1) if self.local is not None else None
         ours = Sdp.parse(self.ours) if self.ours is not None else None
         whose = self.trunk, self.seat, self.peer
         state = self.answered, self.bridged, self.doubted
-        leg = Leg(self.sip.id, self.role, call, *whose, local, ours, self.remote, *state)
-        leg.held_since = self.held_since
+        told = Sdp.parse(self.told) if self.told is not None else None
+        leg = Leg(self.sip.id, self.role, call, *whose, local, ours, self.remote, *state, told, self.held_since)
+        leg.srtp, leg.withdrawn = self.srtp, self.sip.stage is Stage.CANCELLING
         return leg
 
 

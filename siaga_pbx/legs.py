@@ -37,7 +37,7 @@ class Leg:
     `trunk` or `seat` says whose it is; `peer` is the address that its SIP comes from, or goes to, over `transport`.
     `doubted`: its SIP says that nobody may be there (no ACK, no refresh); its audio decides. `held_since`: monotonic
     seconds. `lacks`: what it came to nothing for, if offer and answer did not fit. `srtp`: whether that is required;
-    None: not even offered.
+    None: not even offered. `withdrawn`: we have hung up, whatever they say to our INVITE.
     """
 
     id: LegId
@@ -57,6 +57,7 @@ class Leg:
     transport: str | None = None
     lacks: str = "no_common_codec"
     srtp: bool | None = None
+    withdrawn: bool = False
 
     def offer(self) -> Sdp:
         """Our offer, to be sent; `agree` takes the answer."""

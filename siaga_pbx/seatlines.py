@@ -13,6 +13,7 @@ from siaga_pbx.call.features import FeatureKeys, Keyed, KeySource, Known, dialle
 from siaga_pbx.config import Config, Feature
 from siaga_pbx.kept import KeptLine
 from siaga_pbx.legs import Leg, Role
+from siaga_pbx.media.commands import Bridge, Play
 from siaga_pbx.negotiation import agree, confirmed, reoffered
 from siaga_pbx.outbound import CALLBACK_HEADERS, dial, hop_address, outbound_trunk
 from siaga_pbx.records.errors import RecordsError
@@ -94,6 +95,14 @@ class SeatLines:
             self._actions.last_call[kept.seat] = kept.row
         self._actions.tell(told.SeatBusy(kept.seat))
         return True
+
+    def rejoin(self) -> None:
+        """The media workers are there: who was called back and answered before they were is heard."""
+        for line in self._lines.values():
+            if line.far is not None and line.far.answered:
+                state = self._tools.media.state_of(line.far.id)
+                if state is not None and not isinstance(state.feed, Play if line.leg.holds else Bridge):
+                    self._bridge(line, line.far)
 
     # --- keys within a call -------------------------------------------------------------------------------------------
 

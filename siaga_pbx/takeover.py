@@ -173,21 +173,34 @@ class TakeOver:
                     lost.append(one.media)
             if lost:
                 media.resume(lost, kept.recording)
+            self._connect(kept)
         for caller in self._switch.callers.live.values():
             self._join(caller)
+        self._lines.rejoin()
         if self._kept:
             self._note()
         self._kept = []
         self._writes = True
         self.flush()
 
+    def _connect(self, kept: KeptCall) -> None:
+        """What was agreed while no worker could be told."""
+        for one in kept.legs:
+            leg = self._tools.legs.get(one.sip.id)
+            if leg is not None and (leg.remote is not one.remote or leg.answered is not one.answered):
+                self._tools.legs.connect(leg)
+
     def _join(self, caller: Caller) -> None:
-        """Whatever was under way at the end: whom the call has it hears, who waits hears that."""
-        state = self._tools.media.state_of(caller.leg.id)
-        if state is None or not caller.leg.answered or caller.leg.role is not Role.CALLER:
+        """Whatever was under way at the end, or since: whom the call has it hears, who waits hears that."""
+        leg, media = caller.leg, self._tools.media
+        state = media.state_of(leg.id)
+        if state is None or not leg.answered or leg.role is not Role.CALLER:
             return
+        if state.feed is None:  # answered while no worker could be told
+            self._switch.callers.begin_audio(caller)
+            state = media.state_of(leg.id) or state
         if not self._switch.takers.rejoin(caller, state.feed) and not isinstance(state.feed, Play):
-            self._tools.media.play(caller.leg.id, (), caller.prompts("waiting"))
+            media.play(leg.id, (), caller.prompts("waiting"))
 
     def _note(self) -> None:
         down_s = round(self._down_s, 1)

@@ -164,17 +164,22 @@ class PaperMedia(MediaClient):
         self.book.obey(media.Open(leg, call, side, "192.0.2.10", port, 0))
         return LocalMedia("192.0.2.10", port)
 
+    # What is asked of a leg that nobody has claimed is lost, as in the real client.
+
     def connect(self, leg: str, remote: media.Remote) -> None:
-        self.remotes[leg] = remote
-        self.book.obey(media.Connect(leg, remote))
+        if leg in self.opened:
+            self.remotes[leg] = remote
+            self.book.obey(media.Connect(leg, remote))
 
     def play(self, leg: str, once: tuple[str, ...], then_loop: tuple[str, ...] = (), *, after: bool = False) -> None:
-        self.asked.append(("play", leg, *once, *then_loop))
-        self.book.obey(media.Play(leg, once, then_loop))
+        if leg in self.opened:
+            self.asked.append(("play", leg, *once, *then_loop))
+            self.book.obey(media.Play(leg, once, then_loop))
 
     def bridge(self, leg_a: str, leg_b: str) -> None:
-        self.asked.append(("bridge", leg_a, leg_b))
-        self.book.obey(media.Bridge(leg_a, leg_b))
+        if leg_a in self.opened and leg_b in self.opened:
+            self.asked.append(("bridge", leg_a, leg_b))
+            self.book.obey(media.Bridge(leg_a, leg_b))
 
     def relay_events(self, leg: str, on: bool) -> None:
         self.asked.append(("relay_events", leg, on))
@@ -183,8 +188,9 @@ class PaperMedia(MediaClient):
         self.asked.append(("echo", leg))
 
     def record(self, call: str, path: Path) -> None:
-        self.asked.append(("record", call))
-        self.book.obey(media.Record(call, str(path)))
+        if any(leg.open.call == call for name, leg in self.book.legs.items() if name in self.opened):
+            self.asked.append(("record", call))
+            self.book.obey(media.Record(call, str(path)))
 
     def close(self, leg: str) -> None:
         if leg in self.surviving():  # nobody has claimed it yet
@@ -268,19 +274,20 @@ class Centre(Bench):
         )
         self.takeover = TakeOver(self.config, self.tools, self.switch, self.lines, self.file)
 
-    def _start(self) -> None:
-        """As the daemon starts."""
+    def _start(self, meanwhile: Callable[[], object] = _nothing) -> None:
+        """As the daemon starts; `meanwhile` is what comes by SIP before the media workers are there."""
         kept = self.takeover.resume()
         self.store.open(kept)
+        meanwhile()
         self.takeover.claim()
         self.media.release_unclaimed()
         self.hub.restore_pauses(self.reader.seats())
         self.hub.restore_bindings(self.reader.bindings(self.utc()))
         self.switch.carry_out(self.tools.queue.start(self.now))
 
-    def restart(self, down: float = 1.0, *, worker: bool = True) -> None:
+    def restart(self, down: float = 1.0, *, worker: bool = True, meanwhile: Callable[[], object] = _nothing) -> None:
         """Killed between two turns of its loop, and started again `down` seconds later; without the `worker` that had
-        the audio, if that died too."""
+        the audio, if that died too. `meanwhile`: see `_start`."""
         self.takeover.flush()
         drop(self.file)
         self.store.close()
@@ -290,7 +297,7 @@ class Centre(Bench):
         self.restarts += 1
         self.stack = Stack(self.settings, random.Random(self.seed + self.restarts).randbytes)
         self._build(PaperMedia(self.media.book if worker else None))
-        self._start()
+        self._start(meanwhile)
 
     def read_out(self, text: str, path: Path) -> None:
         if not self.voice_works:

@@ -81,7 +81,6 @@ class _Worker:
 class _Leg:
     """A leg of ours. `worker` None: it was lost, as its port could not be had again."""
 
-    call: str
     worker: _Worker | None
     closing: bool = False
 
@@ -107,7 +106,6 @@ class MediaClient:
         ]
         self._reserve = Reserve([worker.link for worker in self._workers], settings.address, self._later)
         self._legs: dict[str, _Leg] = {}
-        self._calls: dict[str, set[str]] = {}
         self._held: dict[str, list[LegEvent]] | None = {}
         """Until `release_unclaimed`: what happened to legs that nobody has claimed."""
         self._all_ready = asyncio.Event()
@@ -169,7 +167,7 @@ class MediaClient:
         more: what happened to it arrives in any case, its `Closed` too)."""
         worker = next((worker for worker in self._workers if leg in worker.book.legs), None)
         if worker is not None and leg not in self._legs:
-            self._adopt(leg, worker)
+            self._legs[leg] = _Leg(worker)
         for event in (self._held or {}).pop(leg, ()):
             self._later(event)
         return worker is not None
@@ -197,7 +195,7 @@ class MediaClient:
         wanted = Book()
         wanted.adopt(legs, [recording] if recording is not None and self.recording_of(call) is None else [])
         for leg in legs:
-            self._adopt(leg.open.leg, worker, call)
+            self._legs[leg.open.leg] = _Leg(worker)
             self._reserve.give_up(worker.link, leg.open.address, leg.open.port)
         for command in wanted.missing(State((), (), ())):
             self._command(worker, command)
@@ -214,7 +212,7 @@ class MediaClient:
         if worker is None or leg in self._legs:
             return None
         port = self._reserve.take(worker.link, address)
-        self._adopt(leg, worker, call)
+        self._legs[leg] = _Leg(worker)
         timestamp = int.from_bytes(os.urandom(4), "big")
         self._tell(leg, Open(leg, call, side, address, port, timestamp))
         self._reserve.fill(worker.link)
@@ -256,12 +254,13 @@ class MediaClient:
         self._tell(leg, Echo(leg))
 
     def record(self, call: str, path: Path) -> None:
-        """Record the call, which has a leg, to a new file; `Recorded` after its last leg, or `RecordFailed`."""
+        """Record the call, which has a leg, to a new file; `Recorded` after its last leg, or `RecordFailed`. Until
+        `release_unclaimed` a call that no worker has may be one that is still to be claimed: nothing comes of it."""
         worker = self._home(call)
-        if worker is None:
+        if worker is not None:
+            self._command(worker, Record(call, str(path.absolute())))
+        elif self._held is None:
             self._later(RecordFailed(call, str(path), "no media worker has the call"))
-            return
-        self._command(worker, Record(call, str(path.absolute())))
 
     def stop_record(self, call: str) -> None:
         """End the call's recording before the call ends."""
@@ -277,7 +276,7 @@ class MediaClient:
         self._tell(leg, Close(leg))
         known.closing = True
         if known.worker is None or not known.worker.link.up:
-            self._forget(leg)
+            del self._legs[leg]
             self._later(Closed(leg, LegStats()))
 
     def _tell(self, leg: str, command: Command) -> None:
@@ -320,7 +319,7 @@ class MediaClient:
         for leg in legs:
             if leg in self._legs and self._legs[leg].closing:
                 self._on_event(Closed(leg, LegStats()))
-                self._forget(leg)
+                del self._legs[leg]
 
     def _close_strays(self, worker: _Worker, strays: Sequence[LegState]) -> None:
         for leg in strays:
@@ -358,25 +357,12 @@ class MediaClient:
             if known.closing:
                 event = Closed(event.leg, LegStats())
         if isinstance(event, Closed):
-            self._forget(event.leg)
+            del self._legs[event.leg]
         self._on_event(event)
 
     def _note_ready(self) -> None:
         if self._reserve.complete:
             self._all_ready.set()
-
-    def _adopt(self, leg: str, worker: _Worker, call: str | None = None) -> None:
-        """A leg is ours now. Without `call`, one that the worker has already."""
-        call = worker.book.legs[leg].open.call if call is None else call
-        self._legs[leg] = _Leg(call, worker)
-        self._calls.setdefault(call, set()).add(leg)
-
-    def _forget(self, leg: str) -> None:
-        known = self._legs.pop(leg)
-        siblings = self._calls[known.call]
-        siblings.discard(leg)
-        if not siblings:
-            del self._calls[known.call]
 
     # --- choices ---
 
@@ -386,9 +372,11 @@ class MediaClient:
         return next(owners, self._workers[0])
 
     def _home(self, call: str) -> _Worker | None:
-        """The worker that has the call: its legs can only be joined if one worker has them all."""
-        workers = (self._legs[leg].worker for leg in self._calls.get(call, ()))
-        return next((worker for worker in workers if worker is not None), None)
+        """The worker that has the call, claimed or not: its legs can only be joined if one worker has them all."""
+        for worker in self._workers:
+            if any(leg.open.call == call for leg in worker.book.legs.values()):
+                return worker
+        return None
 
     def _worker_for(self, call: str, address: str) -> _Worker | None:
         """The call's worker, even while it is being replaced; else that with the fewest legs; None: no port."""

@@ -6,12 +6,15 @@ import pytest
 
 from siaga_pbx.call import events as told
 from siaga_pbx.call.features import KeySource
-from siaga_pbx.media.protocol import Bridge, OpenFailed, Play
+from siaga_pbx.media.protocol import Bridge, LegState, OpenFailed, Play
 from siaga_pbx.sip.flow import Flow, Target
 from siaga_pbx.sip.message import Request, Response
-from siaga_pbx.sip.sdp import Sdp
+from siaga_pbx.sip.sdp import LocalAudio, Sdp, make_answer, make_offer
 from tests.flows.bench import SEAT, US, where
+from tests.flows.test_reliable import prack
 from tests.switch_bench import SEAT_2, Centre, Phone, run
+
+REFRESHED_BY_US = (("Supported", "timer"), ("Session-Expires", "90;refresher=uas"))
 
 
 @pytest.fixture
@@ -105,6 +108,37 @@ def test_a_reinvite_is_answered_in_the_next_version_of_the_session(centre: Centr
 
 def _version(sdp: Sdp) -> int:
     return int(next(value for letter, value in sdp.lines if letter == "o").split()[2])
+
+
+def test_the_answer_to_a_refresh_of_ours_is_understood(centre: Centre) -> None:
+    caller = centre.caller()
+    caller.send(caller.request("INVITE", sdp=caller.audio, headers=REFRESHED_BY_US))
+    caller.ok()
+    centre.restart(meanwhile=lambda: centre.advance(45))
+    reinvite = centre.sent_request("INVITE")
+    caller.answer(reinvite, 200, make_answer(Sdp.parse(reinvite.body), LocalAudio("198.51.100.3", 44000, 1, 2))[0])
+    (leg,) = centre.tools.legs
+    assert (centre.media.remotes[leg.id].host, centre.media.remotes[leg.id].port) == ("198.51.100.3", 44000)
+
+
+def test_what_was_agreed_while_it_rang_is_what_the_answer_says() -> None:
+    centre = Centre(queue={"answer": "by-seat"})
+    seat, caller = centre.seat(), centre.caller()
+    caller.invite = caller.request("INVITE", headers=(("Require", "100rel"),))
+    caller.send(caller.invite)
+    ringing = next(m for _, m in centre.sent if isinstance(m, Response) and m.status == 180)
+    prack(caller, ringing, make_answer(Sdp.parse(ringing.body), LocalAudio("198.51.100.1", 41000, 1, 1))[0])
+    caller.send(caller.request("UPDATE", sdp=make_offer(LocalAudio("198.51.100.2", 42000, 1, 2))))
+    agreed = next(m.body for _, m in centre.sent if isinstance(m, Response) and m.cseq.method == "UPDATE")
+    centre.restart()
+    seat.take()
+    assert next(m.body for _, m in centre.sent if isinstance(m, Response) and m.cseq.method == "INVITE") == agreed
+    caller.ack(cseq=caller.invite.cseq.number)
+    leg = next(leg for leg in centre.tools.legs if leg.trunk)
+    assert leg.remote is not None
+    assert (leg.remote.host, leg.remote.port) == ("198.51.100.2", 42000)
+    assert "no_common_codec" not in centre.kinds()
+    centre.close()
 
 
 def test_a_new_call_has_another_session_id(centre: Centre) -> None:
@@ -444,6 +478,78 @@ def test_a_caller_who_lost_the_seat_in_the_last_moment_hears_the_queue(centre: C
     assert [(one.call, one.offered) for one in centre.tools.queue.view().waiting] == [(call, ("101",))]
     caller.bye()
     assert centre.row()["outcome"] == "answered"
+
+
+# What is agreed while the media workers are not there yet
+
+
+def test_a_new_address_is_the_workers_too(centre: Centre) -> None:
+    caller, _ = talks(centre)
+    at = Sdp.parse(str(caller.audio).replace("m=audio 40000", "m=audio 40100"))
+    centre.restart(meanwhile=lambda: caller.reinvite(at))
+    remotes = {leg.connect.leg: leg.connect.remote for leg in _media_legs(centre) if leg.connect is not None}
+    assert {leg.trunk: remotes[leg.id].port for leg in centre.tools.legs} == {"telkomsel": 40100, None: 40000}
+    assert list(centre.media.remotes) == [leg.id for leg in centre.tools.legs if leg.trunk], "nothing new of the seat's"
+
+
+@pytest.mark.parametrize("worker", [True, False])
+def test_a_seat_that_takes_the_call_then_is_heard(centre: Centre, worker: bool) -> None:
+    seat = centre.seat()
+    caller = waits(centre)
+    invite = centre.sent_request("INVITE")
+    seat.answer(invite, 180)
+
+    def picked_up() -> None:
+        seat.answer(invite, 200, seat.audio)
+
+    centre.restart(worker=worker, meanwhile=picked_up)
+    legs = _media_legs(centre)
+    assert {leg.connect.remote.host for leg in legs if leg.connect} == {"198.51.100.1", "203.0.113.5"}
+    assert all(isinstance(leg.feed, Bridge) for leg in legs)
+    caller.bye()
+    assert centre.row()["outcome"] == "answered"
+
+
+def test_a_caller_who_is_answered_then_is_recorded() -> None:
+    centre = Centre(queue={"answer": "by-seat"})
+    seat, caller = centre.seat(), centre.caller()
+    caller.call()
+    invite = centre.sent_request("INVITE")
+    seat.answer(invite, 180)
+    centre.restart(meanwhile=lambda: seat.answer(invite, 200, seat.audio))
+    caller.ok()
+    call = str(centre.row()["id"])
+    recording = centre.media.recording_of(call)
+    assert recording is not None
+    assert recording.path.endswith(str(centre.row()["recording"]))
+    assert all(isinstance(leg.feed, Bridge) and leg.connect is not None for leg in _media_legs(centre))
+    caller.bye()
+    assert is_over(centre)
+    centre.close()
+
+
+def test_a_call_back_that_is_answered_then_is_heard(centre: Centre) -> None:
+    waits(centre, "lost").bye()
+    assert centre.store.flush()
+    seat = centre.seat()
+
+    def dialled() -> None:
+        seat.dial("*5")
+        seat.ok()
+
+    run(dialled)
+    far = centre.caller("far")
+    invite = centre.sent_request("INVITE")
+    far.answer(invite, 180)
+    centre.restart(meanwhile=lambda: far.answer(invite, 200, far.audio))
+    assert all(isinstance(leg.feed, Bridge) and leg.connect is not None for leg in _media_legs(centre))
+    far.send(far.request("BYE"))
+    seat.said_ok(centre.sent_request("BYE"))
+    assert is_over(centre)
+
+
+def _media_legs(centre: Centre) -> list[LegState]:
+    return [state for leg in centre.tools.legs if (state := centre.media.state_of(leg.id)) is not None]
 
 
 # Record and file

@@ -174,6 +174,7 @@ def test_a_worker_that_cannot_be_started_is_told_of(tmp_path: Path) -> None:
         await client.start(timeout_s=0.2)
         down = await events.get(MediaDown)
         assert "No such file" in down.reason
+        client.release_unclaimed()
         assert client.open("c", "c", Side.CALLER) is None
         client.record("c", tmp_path / "a.wav")
         await events.get(RecordFailed)

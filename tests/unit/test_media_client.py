@@ -9,7 +9,7 @@ from pathlib import Path
 from siaga_pbx.media.book import Book
 from siaga_pbx.media.client import MediaClient, Side
 from siaga_pbx.media.events import MediaUp
-from siaga_pbx.media.protocol import VERSION, Bound, Event, Hello, Played
+from siaga_pbx.media.protocol import VERSION, Bound, Bridge, Event, Hello, Open, Played, RecordFailed
 from siaga_pbx.media.settings import socket_path
 from siaga_pbx.media.wire import Lines, commands, events
 from tests.media_kit import Events, new_settings
@@ -74,20 +74,42 @@ def test_a_prompt_that_was_through_when_the_connection_broke(tmp_path: Path) -> 
     with_worker(tmp_path, test)
 
 
-def with_worker(folder: Path, test: Callable[[MediaClient, Events, Worker], Awaitable[None]]) -> None:
+def test_a_new_leg_of_a_call_that_nobody_has_claimed_yet_is_with_its_others(tmp_path: Path) -> None:
+    """Only legs of one worker can be joined. Nor is it a failure that what is not there yet cannot be recorded."""
+
+    async def test(client: MediaClient, told: Events, _: Worker) -> None:
+        client.record("call-of-nobody", tmp_path / "a.wav")
+        await told.get(MediaUp, 2)
+        assert client.open("call", "seat", Side.SEAT) is not None
+        assert client.claim("caller")
+        client.bridge("caller", "seat")
+        await busier.until(lambda book: "seat" in book.legs and isinstance(book.legs["seat"].feed, Bridge))
+        assert told.of(RecordFailed) == []
+
+    busier = Worker()
+    busier.book.obey(Open("caller", "call", Side.CALLER, "127.0.0.1", 40002, 0))
+    with_worker(tmp_path, test, busier)
+
+
+def with_worker(folder: Path, test: Callable[[MediaClient, Events, Worker], Awaitable[None]], *others: Worker) -> None:
     async def run() -> None:
-        settings, told, worker = new_settings(folder), Events(), Worker()
+        workers = (Worker(), *others)
+        settings, told = new_settings(folder, workers=len(workers)), Events()
         client = MediaClient(settings, told.take, spawn=(), ping_s=PING_S)
-        server = await asyncio.start_unix_server(worker.serve, socket_path(settings, 0))
+        servers = [
+            await asyncio.start_unix_server(worker.serve, socket_path(settings, index))
+            for index, worker in enumerate(workers)
+        ]
         starting = asyncio.create_task(client.start())
         try:
             async with asyncio.timeout(30):
                 await told.get(MediaUp)
-                await test(client, told, worker)
+                await test(client, told, workers[0])
         finally:
             starting.cancel()
             await client.stop(keep_workers=True)
-            server.close()
-            await worker.end()
+            for server, worker in zip(servers, workers, strict=True):
+                server.close()
+                await worker.end()
 
     asyncio.run(run())
