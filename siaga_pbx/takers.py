@@ -74,6 +74,7 @@ class Takers:
         if leg is None:
             leg = next((one for one in self._tools.legs if (one.call, one.seat) == (command.call, command.seat)), None)
         if leg is not None:
+            leg.withdrawn = True
             reason = ELSEWHERE if command.cause is does.Cause.ANSWERED_ELSEWHERE else _reason(caller)
             self._tools.perform(self._tools.stack.hang_up(leg.id, self._tools.now(), reason))
 
@@ -214,7 +215,9 @@ class Takers:
         """A seat's phone will not have our offer. One that takes nothing but SRTP is offered that, at once."""
         if leg.srtp:
             self._tools.legs.unprotected(leg, f"its phone refuses with {status}")
-        if leg.seat is None or leg.call not in self._callers.live or not self._tools.legs.insists_on_srtp(leg):
+        if leg.seat is None or leg.withdrawn or leg.call not in self._callers.live:
+            return False
+        if not self._tools.legs.insists_on_srtp(leg):
             return False
         self.offer(does.Offer(leg.call, leg.seat))
         return True

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from siaga_pbx.call import events as told
 from siaga_pbx.media.protocol import Remote, Srtp, SrtpSuite
 from siaga_pbx.seatkeys import SeatKeys
 from siaga_pbx.sip.flow import Flow
@@ -13,7 +14,7 @@ from siaga_pbx.sip.message import Request
 from siaga_pbx.sip.sdes import Security, Suite, read, text_of
 from siaga_pbx.sip.sdp import LocalAudio, NoSecurity, Sdp, make_answer
 from tests.flows.bench import US
-from tests.switch_bench import Centre, Phone
+from tests.switch_bench import SEAT_2, Centre, Phone
 
 THEIRS = text_of(bytes(30))
 TLS = Flow("tls", US, ("203.0.113.5", 5061), 7)
@@ -28,7 +29,7 @@ def centre() -> Iterator[Centre]:
 
 def set_to(centre: Centre, mode: str) -> None:
     sip = centre.config.sip.model_copy(update={"srtp": mode})
-    centre.keys.config = centre.config.model_copy(update={"sip": sip})
+    centre.config = centre.keys.config = centre.config.model_copy(update={"sip": sip})
 
 
 def offer_to(centre: Centre, flow: Flow = TLS) -> tuple[Phone, Request, Sdp]:
@@ -108,11 +109,14 @@ def test_a_seat_that_can_be_overheard_is_not_even_asked(centre: Centre) -> None:
     assert centre.seat_states()["101"] == "resting"
 
 
-def test_a_phone_that_takes_srtp_alone_is_offered_it_alone(centre: Centre) -> None:
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_phone_that_takes_srtp_alone_is_offered_it_alone(centre: Centre, restarts: int) -> None:
     """At once, and at its next calls; and should it refuse that, beside RTP again."""
     set_to(centre, "offered")
     seat, invite, offer = offer_to(centre)
     assert offer.media[0].profile == "RTP/AVP"
+    for _ in range(restarts):
+        centre.restart()
     centre.sent.clear()
     seat.answer(invite, 488)
     assert centre.seat_states()["101"] == "offered", "no miss"
@@ -124,6 +128,24 @@ def test_a_phone_that_takes_srtp_alone_is_offered_it_alone(centre: Centre) -> No
     assert centre.alarms.active == {} or "no_srtp_101" not in centre.alarms.active
     centre.advance(30)
     assert Sdp.parse(centre.sent_request("INVITE").body).media[0].profile == "RTP/AVP"
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_phone_that_refuses_what_was_withdrawn_is_offered_nothing(centre: Centre, restarts: int) -> None:
+    """Its 488 and our CANCEL cross: another seat has the call."""
+    set_to(centre, "offered")
+    seat, invite, _ = offer_to(centre)
+    seat.answer(invite, 180)
+    other = centre.seat("102", SEAT_2)
+    centre.switch.tell(told.SeatPaused("101", None))
+    assert "CANCEL" in centre.summary()
+    other.take()
+    for _ in range(restarts):
+        centre.restart()
+    centre.sent.clear()
+    seat.answer(invite, 488)
+    assert "INVITE" not in centre.summary()
+    assert centre.seat_states() == {"101": "paused", "102": "talking"}
 
 
 @pytest.mark.parametrize(
