@@ -28,6 +28,10 @@ _KEPT_HEADERS = (
 _HEADER_LIMIT = 500
 
 
+def _no_news(_call: str) -> None:
+    """Nobody asks what changes."""
+
+
 def columns_of(location: Location) -> dict[str, object]:
     """A location as columns of a call's row."""
     return {
@@ -45,6 +49,8 @@ class CallLog:
     def __init__(self, store: Store, utc: Callable[[], str], node: str) -> None:
         self._store, self._utc, self._node = store, utc, node
         self._rows: dict[str, dict[str, object]] = {}
+        self.on_change: Callable[[str], None] = _no_news
+        """Told of a live call when columns of its row change."""
 
     def arrived(
         self,
@@ -95,7 +101,8 @@ class CallLog:
         self._rows[call] = dict(row)
 
     def taken_over(self, call: str, data: Row) -> None:
-        """The call goes on with us; what was written of it last may have got lost, the whole row even."""
+        """The call goes on with us; what was written of it last may have got lost, the whole row even. What is in the
+        row and newer is on file too, which is written each time (`on_change`) and sooner."""
         row = dict(self._rows[call])
         self._store.write([Upsert("call", row), Event(self._utc(), "call", call, call, "taken_over", data)])
 
@@ -114,7 +121,9 @@ class CallLog:
             columns = {**columns, stamp: at}
         if columns:
             changes.append(Update("call", call, columns))
-            self._rows.get(call, {}).update(columns)
+            if (row := self._rows.get(call)) is not None:
+                row.update(columns)
+                self.on_change(call)
         if "ended_at" in columns:
             self._rows.pop(call, None)
         self._store.write(changes)

@@ -5,7 +5,8 @@
     takeover.claim()                          the audio
 
 What is kept of a call is made anew at most once a turn of the loop, after one of its legs was born, agreed on its audio
-or ended (`LegBook`), and looked over every few seconds: so what changes otherwise is late by that much at most.
+or ended (`LegBook`) or its row changed (`CallLog`), and looked over every few seconds: so what changes otherwise is
+late by that much at most.
 """
 
 from collections.abc import Iterable
@@ -41,7 +42,7 @@ class TakeOver:
         self._due = False
         self._kept: list[KeptCall] = []
         self._down_s = 0.0
-        tools.legs.on_change = self.touch
+        tools.legs.on_change = tools.log.on_change = self.touch
 
     # --- on file ------------------------------------------------------------------------------------------------------
 

@@ -603,6 +603,17 @@ def test_columns_that_were_lost_with_the_daemon_are_written(centre: Centre) -> N
     assert centre.row()["seat_id"] == "101"
 
 
+def test_columns_that_changed_after_the_legs_did_are_not_set_back(centre: Centre) -> None:
+    _, seat = talks(centre)
+    for disposition in ("prank", "real"):
+        centre.takeover.look_over()
+        leg = next(leg for leg in centre.tools.legs if leg.seat == seat.user)
+        centre.tools.log.step(leg.call, "disposition", columns={"disposition": disposition})
+    assert centre.row()["disposition"] == "real"
+    centre.restart()
+    assert centre.row()["disposition"] == "real"
+
+
 def test_the_start_notes_what_it_took_over(centre: Centre) -> None:
     talks(centre)
     waits(centre, "call-2")
