@@ -4,8 +4,10 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO
 
 import structlog
@@ -25,8 +27,8 @@ log = structlog.get_logger(__name__)
 _RETRY_S = 1.0
 _SAVE_AGAIN_S = 2.0
 _SHOWN_S = 3.0
-"""A disk that hangs does not keep a dispatch from the people for longer; one that is shown and then forgotten is new to
-them again."""
+"""A disk that hangs does not keep a dispatch from the people for longer, nor the program from its end; one that is
+shown and then forgotten is new to them again."""
 
 
 def state_file_of(centre: str, agency: str) -> Path:
@@ -119,7 +121,11 @@ class Station:
             self._sender.cancel()
             self._closing = True
             self._changed.set()
-            await asyncio.wait({self._sender, self._saver})
+            _, slow = await asyncio.wait({self._sender, self._saver}, timeout=_SHOWN_S)
+            for task in slow:
+                log.error("left before all was kept", file=str(self._file))
+                task.cancel()
+                await asyncio.wait({task})
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -224,26 +230,54 @@ class Station:
     async def _save(self) -> None:
         """Writes the file, again and again; what changes meanwhile goes together into the next one.
 
-        What fails is told and no more: a full disk must not keep a dispatch from the people.
+        What fails is told and no more: a full disk must not keep a dispatch from the people, nor one that hangs.
         """
-        while not self._closing:
+        while not self._closing or (not self.fault and self.book.written < self.book.version):
             await self._changed.wait()
             self._changed.clear()
-            version, text = self.book.version, self.book.saved().model_dump_json()
+            version, writing = self.book.version, self._write(self.book.saved().model_dump_json())
             try:
-                await asyncio.to_thread(write_private, self._file, text)
+                while not (await asyncio.wait({writing}, timeout=_SHOWN_S))[0]:
+                    await self._told_fault("the disk does not answer")
+                writing.result()
             except OSError as error:
-                self.book.not_kept()
-                self._found(f"{self._file} cannot be written: {error.strerror}")
                 asyncio.get_running_loop().call_later(_SAVE_AGAIN_S, self._changed.set)
+                await self._told_fault(error.strerror or str(error))
+                continue
+            finally:
+                writing.cancel()  # at the end of the program its thread has nobody to tell
+            self.book.written = version
+            if self.fault and version >= self.book.version:
+                self.book.restate(self._signature())
+                self._found("")
+            await self._tell()
+
+    def _write(self, text: str) -> asyncio.Future[None]:
+        """In a thread of its own, which nobody waits for at the end of the program."""
+        written: Future[None] = Future()
+        written.set_running_or_notify_cancel()
+
+        def write() -> None:
+            try:
+                write_private(self._file, text)
+            except Exception as error:  # noqa: BLE001  it is raised where it is waited for
+                written.set_exception(error)
             else:
-                self.book.written = version
-                if self.fault:
-                    self.book.restate(self._signature())
-                    self._found("")
-            self._wake.set()
-            async with self._tried:
-                self._tried.notify_all()
+                written.set_result(None)
+
+        Thread(target=write, name="book", daemon=True).start()
+        return asyncio.wrap_future(written)
+
+    async def _told_fault(self, why: str) -> None:
+        self.book.not_kept()
+        self._found(f"{self._file} cannot be written: {why}")
+        await self._tell()
+
+    async def _tell(self) -> None:
+        """Who waits for the file, or has answers to send, sees how it is now."""
+        self._wake.set()
+        async with self._tried:
+            self._tried.notify_all()
 
     def _found(self, fault: str) -> None:
         if fault != self.fault:
