@@ -263,9 +263,12 @@ class Core:
                 self.find_way(leg)
 
     def move(self, seat: Seat, homes: list[Way], binding: Binding) -> None:
-        """A phone registered by another way than before: its legs move with it (a NAT's new port, a new connection)."""
+        """A phone is by another way than by those before: its legs move with it (a NAT's new port, a new connection).
+
+        One whose connection is gone moves to whatever phone of the seat is at the same address: else none is reached.
+        """
         way = way_to(binding)
-        for leg in self.dialogs.values() if homes else ():
+        for leg in self.dialogs.values():
             lost = without_connection(leg.home) == leg.home and host_of(leg.home) == host_of(way)
             if leg.peer == seat and leg.home != way and (leg.home in homes or lost):
                 leg.home, leg.direct = way, binding.via_is_source

@@ -161,8 +161,14 @@ class Registrar:
         self._core.move(Seat(seat), [way for old in replaced for way in (old.source, way_to(old))], binding)
         self._core.out.append(Registered(seat, binding, fresh))
 
-    def connection_closed(self, flow: Flow) -> None:
+    def connection_closed(self, flow: Flow, now: float) -> None:
+        """Its phone may long have registered by another one."""
+        seats = self._bindings.at(flow)[:]
         self._bindings.connection_closed(flow)
+        self._core.connection_closed(flow, now)
+        for seat in seats:
+            if (binding := self._bindings.in_use(seat)) is not None:
+                self._core.move(Seat(seat), [], binding)
 
     def _listing(self, seat: str, now: float) -> Extra:
         """All contacts the seat has, each with the seconds it has left."""
@@ -191,8 +197,9 @@ class Registrar:
         ]
 
     def restore(self, stored: Iterable[StoredBinding], now: float) -> None:
-        """Connections of another life are gone: what came over one is reached by a new one."""
-        known = {seat.id for seat in self._core.settings.seats}
+        """Connections of another life are gone: what came over one is reached by a new one. Of a seat that has
+        registered meanwhile more is known than is stored."""
+        known = {seat.id for seat in self._core.settings.seats}.difference(self._bindings.seats())
         for each in stored:
             try:
                 contact = Uri.parse(each.contact)

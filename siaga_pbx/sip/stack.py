@@ -63,8 +63,7 @@ class Stack:
         return self._core.take()
 
     def connection_closed(self, flow: Flow, now: float) -> list[Output]:
-        self._registrar.connection_closed(flow)
-        self._core.connection_closed(flow, now)
+        self._registrar.connection_closed(flow, now)
         return self._core.take()
 
     def unreachable(self, target: Flow | Target, now: float) -> list[Output]:

@@ -1,5 +1,7 @@
 """Seats: REGISTER, digest, what a wrong password gets, and what survives (DESIGN 3, "Seats"; RFC 3261 10, 22)."""
 
+from dataclasses import replace
+
 import pytest
 
 from siaga_pbx.sip.access import Seat, Trunk
@@ -420,6 +422,20 @@ def test_bindings_are_stored_and_restored() -> None:
     assert [where(way) for way, _ in after.sent] == [("203.0.113.5", 5062), ("203.0.113.7", 5070)]
     after.advance(71)
     assert Unregistered("101", Gone.EXPIRED) in after.events
+
+
+def test_a_stored_binding_does_not_displace_what_was_registered_meanwhile() -> None:
+    """A WebSocket phone has one Contact whatever its connection; stored ones are read after the first packet."""
+    contact, flow = "<sip:x@b3k.invalid;transport=ws>", Flow("wss", US, ("203.0.113.7", 40001), 3)
+    bench = Bench()
+    register(bench, flow, contact=contact)
+    stored = bench.stack.snapshot(bench.now)
+    after, now_over = Bench(seed=2), replace(flow, connection=1)
+    register(after, now_over, contact=contact)
+    after.do(after.stack.restore(stored, after.now))
+    binding = after.stack.binding("101")
+    assert binding is not None
+    assert binding.source == now_over
 
 
 def gone(stored: StoredBinding) -> StoredBinding:

@@ -5,7 +5,7 @@ import pytest
 from siaga_pbx.sip.digest import Challenge, Credentials, verify
 from siaga_pbx.sip.errors import LocalError
 from siaga_pbx.sip.events import Answered, By, Ended, Failed, Ringing
-from siaga_pbx.sip.flow import Flow, Target
+from siaga_pbx.sip.flow import Flow, Target, Transport, connection_of
 from siaga_pbx.sip.headers import NameAddr
 from siaga_pbx.sip.message import Request, parse
 from siaga_pbx.sip.options import Account, Invite
@@ -531,6 +531,30 @@ def test_a_connection_that_closes_does_not_end_a_call_that_rings_or_talks() -> N
     way, bye = bench.sent.pop()
     assert bye.cseq.method == "BYE"
     assert way == Target("tcp", "203.0.113.5", 5060, new)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "wss"])
+@pytest.mark.parametrize("how", ["found dead late", "expired", "removed first"])
+def test_a_call_goes_on_over_the_connection_that_its_phone_has_now(transport: Transport, how: str) -> None:
+    """Another port, so another Contact: nothing but the address says that it is the same phone."""
+    old, new = (Flow(transport, US, ("203.0.113.5", port), port) for port in (40001, 40002))
+    bench = registered(old)
+    phone = Peer(bench, old, contact=f"<sip:101@203.0.113.5:40001;transport={transport}>")
+    talking(bench, phone)
+    if how != "found dead late":
+        bench.do(bench.stack.connection_closed(old, bench.now))
+    if how == "expired":
+        bench.advance(121)
+    if how == "removed first":
+        register(bench, new, contact="<sip:101@203.0.113.5:40001>", expires=0)
+    register(bench, new)
+    if how == "found dead late":
+        bench.do(bench.stack.connection_closed(old, bench.now))
+    bench.sent.clear()
+    bench.do(bench.stack.offer("leg", OUR_SDP, bench.now))
+    bench.do(bench.stack.hang_up("leg", bench.now))
+    assert {connection_of(way) for way, _ in bench.sent} == {new.connection}
+    assert [m.cseq.method for _, m in bench.sent] == ["INVITE", "BYE"]
 
 
 def test_what_is_sent_can_be_read() -> None:
