@@ -20,6 +20,7 @@ from siaga_pbx.config import Config
 from siaga_pbx.dispatch.dispatcher import Dispatcher
 from siaga_pbx.dispatch.hooks import Hooks as DispatchHooks
 from siaga_pbx.dispatch.order import Order, OrderRefused
+from siaga_pbx.dispatch.relocations import Relocations
 from siaga_pbx.hub import Hub
 from siaga_pbx.legs import LegBook
 from siaga_pbx.livefile import LiveFile
@@ -149,7 +150,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
     )
     voice = VoiceDispatch(config, tools)
     dispatcher = Dispatcher(config, store, reader, clock, _dispatch_hooks(parts_alarms, metrics, voice))
-    switch = Switch(config, tools, _relocation(dispatcher))
+    switch = Switch(config, tools, Relocations(dispatcher.relocate).tell)
     actions = Actions(
         dispatch=lambda call, category, seat: _dispatch(dispatcher, call, category, seat),
         callbacks=reader.callbacks,
@@ -290,25 +291,6 @@ def _dispatch_hooks(alarms: Alarms, metrics: Metrics, voice: VoiceDispatch) -> D
         on_presence=lambda agency, online: metrics.agency_online.labels(agency).set(bool(online)),
         speak=voice.speak,
     )
-
-
-def _relocation(dispatcher: Dispatcher) -> Callable[[str], None]:
-    """What is done when the record knows better where a caller is."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    def tell(call: str) -> None:
-        task = asyncio.get_running_loop().create_task(_relocate(dispatcher, call))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    return tell
-
-
-async def _relocate(dispatcher: Dispatcher, call: str) -> None:
-    try:
-        await dispatcher.relocate(call)
-    except (OrderRefused, RecordsError) as error:
-        log.warning("who was dispatched is not told that the caller is elsewhere", call_id=call, why=str(error))
 
 
 async def _dispatch(dispatcher: Dispatcher, call: str, category: str, seat: str) -> bool:
