@@ -1,7 +1,7 @@
 """Orders become dispatches that are durable before they are confirmed, and followed until a person has accepted."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -115,6 +115,16 @@ class Dispatcher:
     async def cancel(self, cancel: Cancel) -> Receipt:
         """Tells them that nobody is to go, by the next sequence of each. Durable and refused as `update` (NoAgency)."""
         return await self._take(lambda: self._intake.cancel(cancel, self._config))
+
+    async def forget(self, calls: Collection[str]) -> None:
+        """The records of these calls have lost content: what is followed of them is read anew, so that none of it comes
+        back. Raises StoreUnavailable.
+        """
+        async with self._one_at_a_time:
+            for incident in self._outbox.incidents_of(calls):
+                fresh = await asyncio.to_thread(self._resume.incident, incident.id)
+                if self._outbox.incident(incident.id) is incident:
+                    self._outbox.renew(incident, fresh)
 
     async def witness(self, head: Head) -> bool:
         """Publishes the end of the record's chain, so that others know it. False: the broker has not taken it."""

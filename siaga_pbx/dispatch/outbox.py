@@ -2,7 +2,7 @@
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -75,6 +75,10 @@ class Outbox:
     def incident(self, incident_id: str) -> Incident | None:
         return self._incidents.get(incident_id)
 
+    def incidents_of(self, calls: Collection[str]) -> list[Incident]:
+        """Those that one of these calls has opened."""
+        return [incident for incident in self._incidents.values() if incident.row["call_id"] in calls]
+
     def follow(self, incident: Incident, *fresh: Followed) -> None:
         """Follows the `fresh` dispatches of an incident; without any, all that it has: they are resumed."""
         self._incidents[incident.id] = incident
@@ -136,6 +140,19 @@ class Outbox:
             self._store.write([*changes, Event(utc, "call", call_id, call_id, kind, {"incident": incident.id})])
         if settled and not any(one.followup.alarms for one in incident.dispatches.values()):
             self._forget(incident)
+
+    def renew(self, incident: Incident, fresh: Incident | None) -> None:
+        """Its record has lost content, and `fresh` is what there is now. Of what is erased nothing is followed."""
+        if fresh is None or not fresh.dispatches:
+            for followed in incident.dispatches.values():
+                self._hang_up(followed)
+                for alarm in followed.followup.alarms:
+                    self._standing.lower(alarm, followed.id)
+            self._forget(incident)
+            return
+        incident.row = fresh.row | {column: incident.row[column] for column in ("status", "closed_at")}
+        for id, renewed in fresh.dispatches.items():
+            incident.dispatches[id].message = renewed.message
 
     def open(self) -> None:
         """From now on it publishes, calls, and keeps deadlines. Until then orders are committed, and that is all."""

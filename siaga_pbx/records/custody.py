@@ -3,7 +3,7 @@
 What remains of an erased call is in docs/adr/0502: its times, outcome, trunk, seat, agencies and categories.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from siaga_pbx.records.store import Store
 from siaga_pbx.records.times import later, utc_now
 
 GOES_ON = timedelta(days=2)
-"""An incident that is open and younger than this is still followed: its agencies may need what it says."""
+"""So long after somebody was to be there an open incident is still followed: its agencies may need what it says."""
 
 _GROUP = 50  # calls a transaction: the daemon's own writes get their turn in between
 _COMMIT_S = 30.0  # how long one of them may take
@@ -46,12 +46,20 @@ class Erased:
 
 class Custody:
     """One thing at a time, from any thread; each takes its time. `recordings` is the folder of the audio files.
+    `changed` is told the ids of calls whose records have lost content, for who has some of it in memory.
 
     Everything raises StoreUnavailable when the database fails, and TimeoutError when it hangs; what is done stays so.
     """
 
-    def __init__(self, store: Store, reader: Reader, recordings: Path, utc: Callable[[], str] = utc_now) -> None:
-        self._store, self._reader, self._utc = store, reader, utc
+    def __init__(
+        self,
+        store: Store,
+        reader: Reader,
+        recordings: Path,
+        utc: Callable[[], str] = utc_now,
+        changed: Callable[[Collection[str]], object] = len,
+    ) -> None:
+        self._store, self._reader, self._utc, self._changed = store, reader, utc, changed
         self.recordings = recordings
         self._lock = Lock()
 
@@ -139,8 +147,16 @@ class Custody:
         for group in _groups(due):
             # The files first: whatever fails now, the rows still say which file has to go.
             files += sum(self._remove(call) for call in group)
-            self._commit([Erase(str(call["id"])) for call in group])
+            self._commit([change for id in _ids(group) for change in (*self._given_up(id), Erase(id))])
+            self._changed(_ids(group))
         return Erased(_ids(due), left.held, left.going_on, files)
+
+    def _given_up(self, call_id: str) -> list[Change]:
+        """What nobody has cleared for days is over: nobody can be told more of what is erased."""
+        over: Record = {"status": "closed", "closed_at": self._utc()}
+        return [
+            Update("incident", str(one["id"]), over) for one in self._reader.incidents(call_id=call_id, status="open")
+        ]
 
     def _strike(self, mentions: Sequence[Mention], spelling: Spelling, erased: Erased) -> Erased:
         """Takes the number out of others' records, but not of those that must stay."""
@@ -153,6 +169,7 @@ class Custody:
             self._commit([Blank(tuple(group))])
         for several in _groups(texts):
             self._commit([one.struck(spelling) for one in several])
+            self._changed({one.call_id for one in several if one.call_id})
         held, going_on = (*erased.held, *left.held), (*erased.going_on, *left.going_on)
         return replace(erased, held=held, going_on=going_on, events=len(events), texts=len(texts))
 
@@ -161,8 +178,7 @@ class Custody:
         if not calls:
             return [], Erased()
         since = later(self._utc(), -GOES_ON.total_seconds())
-        going_on = {str(incident["call_id"]) for incident in self._reader.incidents(since=since, status="open")}
-        going_on |= {str(call["id"]) for call in self._reader.calls(ended=False)}
+        going_on = self._reader.going_on(since)
         held = {str(hold["id"]) for hold in self._reader.holds()}
         due = [call for call in calls if call["id"] not in held | going_on]
         ids = _ids(calls)

@@ -253,6 +253,18 @@ class Reader:
         rows = self._all(select(event.c.seq, event.c.hash).order_by(event.c.seq.desc()).limit(1))
         return Head(rows[0].seq, rows[0].hash) if rows else Head()
 
+    def going_on(self, since: str) -> set[str]:
+        """The calls that are not over, and those with an open incident that agencies may still need: opened since
+        then (UTC text), or somebody was to be there since then, or has not received the latest.
+        """
+        call, incident, dispatch = self._tables["call"], self._tables["incident"], self._tables["dispatch"]
+        under_way = dispatch.c.id.in_(select(self._tables["outbox"].c.dispatch_id))
+        needed = (incident.c.opened_at >= since) | (dispatch.c.arrive_by >= since) | under_way
+        followed = select(incident.c.call_id).outerjoin(dispatch, dispatch.c.incident_id == incident.c.id)
+        followed = followed.where(incident.c.status == "open", needed)
+        live = select(call.c.id).where(call.c.ended_at.is_(None))
+        return {str(row[0]) for query in (live, followed) for row in self._all(query)}
+
     def holds(self, *, call_id: str | None = None) -> list[Record]:
         """The holds that stand, in the order they were placed."""
         hold = self._tables["hold"]
