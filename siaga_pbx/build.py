@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +49,8 @@ from siaga_pbx.tools import Tools
 from siaga_pbx.voicedispatch import VoiceDispatch
 
 log = structlog.get_logger(__name__)
+
+_FORGET_S = 30.0  # how long an erasure waits until what is followed has forgotten it
 
 
 @dataclass(slots=True)
@@ -166,7 +168,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         store=store,
         reader=reader,
         accesses=AccessLog(store.write, clock.now, clock.utc),
-        custody=Custody(store, reader, config.records.recordings, clock.utc),
+        custody=Custody(store, reader, config.records.recordings, clock.utc, forgetting(dispatcher, loop)),
         alarms=parts_alarms,
         stack=stack,
         peers=peers,
@@ -291,6 +293,11 @@ def _dispatch_hooks(alarms: Alarms, metrics: Metrics, voice: VoiceDispatch) -> D
         on_presence=lambda agency, online: metrics.agency_online.labels(agency).set(bool(online)),
         speak=voice.speak,
     )
+
+
+def forgetting(dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop) -> Callable[[Collection[str]], None]:
+    """What is done, off the loop, when records have lost content. It raises StoreUnavailable, TimeoutError."""
+    return lambda calls: asyncio.run_coroutine_threadsafe(dispatcher.forget(calls), loop).result(_FORGET_S)
 
 
 async def _dispatch(dispatcher: Dispatcher, call: str, category: str, seat: str) -> bool:
