@@ -419,7 +419,8 @@ def test_a_flood_of_nonsense_is_bounded_and_the_answers_still_come_through(tmp_p
         flooder, _ = await stack.enter_async_context(listener(broker.url, "damkar"))
         await until(lambda: centre.dispatcher.agencies["damkar"])
         nonsense = Outgoing(f"{PREFIX}/ack/damkar", b"x" * 2000)
-        await asyncio.gather(*(flooder.publish(nonsense) for _ in range(300)))
+        for _ in range(15):  # all at once is more than a busy machine confirms in time
+            await asyncio.gather(*(flooder.publish(nonsense) for _ in range(20)))
         (id,) = (await centre.dispatcher.dispatch(Order(centre.call(), "fire"))).dispatch_ids
         await until(lambda: station.book.get(id))
         station.enter(id, State.ACCEPTED)
