@@ -168,7 +168,7 @@ def assemble(config: Config, spawn: Sequence[str]) -> Parts:
         store=store,
         reader=reader,
         accesses=AccessLog(store.write, clock.now, clock.utc),
-        custody=Custody(store, reader, config.records.recordings, clock.utc, forgetting(dispatcher, loop)),
+        custody=Custody(store, reader, config.records.recordings, clock.utc, forgetting(dispatcher, trace, loop)),
         alarms=parts_alarms,
         stack=stack,
         peers=peers,
@@ -295,9 +295,17 @@ def _dispatch_hooks(alarms: Alarms, metrics: Metrics, voice: VoiceDispatch) -> D
     )
 
 
-def forgetting(dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop) -> Callable[[Collection[str]], None]:
+def forgetting(
+    dispatcher: Dispatcher, trace: Trace, loop: asyncio.AbstractEventLoop
+) -> Callable[[Collection[str]], None]:
     """What is done, off the loop, when records have lost content. It raises StoreUnavailable, TimeoutError."""
-    return lambda calls: asyncio.run_coroutine_threadsafe(dispatcher.forget(calls), loop).result(_FORGET_S)
+
+    async def forget(calls: Collection[str]) -> None:
+        for call in calls:
+            trace.forget(call)
+        await dispatcher.forget(calls)
+
+    return lambda calls: asyncio.run_coroutine_threadsafe(forget(calls), loop).result(_FORGET_S)
 
 
 async def _dispatch(dispatcher: Dispatcher, call: str, category: str, seat: str) -> bool:

@@ -44,7 +44,8 @@ class _Dialog:
 
 
 class Trace:
-    """`note` each message; `join` says which call a dialog is of; `of` gives a call's messages in their order."""
+    """`note` each message; `join` says which call a dialog is of; `of` gives a call's messages in their order, until
+    they are too old or `forget` is told of the call. From the loop's thread only."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -91,6 +92,11 @@ class Trace:
         """All messages of the call's legs by time; none when it is not known, or no more."""
         legs = (self._dialogs[sip_call_id].messages for sip_call_id in self._calls.get(call, ()))
         return sorted((message for leg in legs for message in leg), key=lambda message: message.at)
+
+    def forget(self, call: str) -> None:
+        """The call is erased from the record: nothing that was said in it is kept either."""
+        for sip_call_id in self._calls.pop(call, ()):
+            self._size -= self._dialogs.pop(sip_call_id).size
 
     def _add(self, size: int) -> None:
         self._size += size

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from siaga_pbx.demo.centre import TRUNK, Centre
+from siaga_pbx.demo.centre import TRUNK, Centre, DemoFailed
 from tests.interop.audio import Rtp
 from tests.interop.calls import SEAT, bridged, carrier, registered
 from tests.interop.centres import ended, running
@@ -80,3 +80,12 @@ def test_of_an_unknown_call_one_line(call: tuple[Centre, str]) -> None:
     assert shown.returncode == 1
     assert shown.stderr.count("\n") == 1
     assert "no trace of call" in shown.stderr
+
+
+def test_of_an_erased_call_nothing_is_left(call: tuple[Centre, str]) -> None:
+    centre, call_id = call
+    path = f"/api/v1/calls/{call_id}/trace"
+    assert centre.get(path)["messages"]
+    centre.post("/api/v1/erasures", {"call_id": call_id, "reason": "the caller asks for it"})
+    with pytest.raises(DemoFailed, match="404"):
+        centre.get(path)

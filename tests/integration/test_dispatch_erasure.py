@@ -11,6 +11,7 @@ from siaga_pbx.build import forgetting
 from siaga_pbx.dispatch.ladder import Answer, State
 from siaga_pbx.dispatch.message import Ack
 from siaga_pbx.dispatch.order import Cancel, NoIncident, Order, Update
+from siaga_pbx.net.trace import Trace
 from siaga_pbx.records.custody import Custody, Erased
 from siaga_pbx.records.errors import NotPossible
 from siaga_pbx.records.times import later, utc_now
@@ -48,7 +49,7 @@ async def erase(centre: Centre, act: Callable[[Custody], Erased]) -> Erased:
         centre.reader,
         recordings,
         lambda: later(utc_now(), DAYS * 86_400),
-        forgetting(centre.dispatcher, loop),
+        forgetting(centre.dispatcher, Trace(), loop),
     )
     return await asyncio.to_thread(act, custody)
 

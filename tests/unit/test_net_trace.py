@@ -75,6 +75,21 @@ def test_the_oldest_call_goes_first_and_nothing_is_left_of_it() -> None:
     assert len(trace._calls) == len(kept)
 
 
+def test_nothing_is_left_of_a_call_that_is_erased() -> None:
+    trace = Trace()
+    for number, sip_call_id in enumerate(("one", "two", "three")):
+        trace.join("other" if number == 2 else "call", sip_call_id)
+        trace.note(traced(message("INVITE sip:112@b SIP/2.0", sip_call_id)))
+    others = trace.of("other")
+    trace.forget("call")
+    trace.note(traced(message("BYE sip:112@b SIP/2.0", "one", "2 BYE")))
+    assert trace.of("call") == []
+    assert trace.of("other") == others
+    assert "one" not in str(trace._dialogs) + str(trace._strays) + str(trace._calls)
+    assert trace._size == trace._dialogs["three"].size
+    trace.forget("of-no-trace")
+
+
 def test_a_flood_that_is_no_call_s_pushes_none_out_and_takes_little() -> None:
     trace = Trace()
     trace.note(traced(INVITE, 1.0))
