@@ -97,12 +97,11 @@ class Custody:
         """Erases an ended call. Raises NotOnRecord, and NotPossible when it is held, or goes on."""
         with self._lock:
             call = self._reader.call(self._call_of(id))
-            erased = self._erase([] if call is None else [call])
-            for left, why in ((erased.held, "is held"), (erased.going_on, "or its incident goes on: when it is over")):
-                if left:
-                    raise NotPossible(f"call {left[0]} {why}")
-            self._note(erased, reason, by)
-        return erased
+            due, left = self._due([] if call is None else [call])
+            for ids, why in ((left.held, "is held"), (left.going_on, "or its incident goes on: when it is over")):
+                if ids:
+                    raise NotPossible(f"call {ids[0]} {why}")
+            return self._noted(self._erase(due, left), reason, by)
 
     def erase_number(self, number: str, reason: str, by: str) -> Erased:
         """Erases the ended calls of a number (E.164), and the number wherever else it stands, however it is written.
@@ -115,17 +114,17 @@ class Custody:
             calls, mentions = self._reader.calls_from(number), mentions_of(self._reader, spelling)
             if not calls and not mentions:
                 raise NotOnRecord(f"nothing of {number} is on record")
-            erased = self._erase(calls)
             theirs = {str(call["id"]) for call in calls}
             others = [mention for mention in mentions if mention.call_id not in theirs]
-            erased = self._strike(others, spelling, erased)
-            self._note(erased, reason, by)
-        return erased
+            return self._noted(self._erase_and_strike(calls, others, spelling), reason, by)
 
     def erase_due(self, calls: Sequence[Record]) -> Erased:
         """Erases these calls, rows with `id` and `recording`; but not those that must stay."""
         with self._lock:
-            return self._erase(calls)
+            erased = Erased()
+            for erased in self._erase(*self._due(calls)):  # noqa: B007  the last one tells all
+                pass
+            return erased
 
     def erase_recordings(self, calls: Sequence[Record]) -> Erased:
         """The same, but of each the recording alone."""
@@ -141,15 +140,35 @@ class Custody:
         """Whether it is a held call's recording: a file is named after its call."""
         return bool(self._reader.holds(call_id=file.name.partition(".")[0]))
 
-    def _erase(self, calls: Sequence[Record]) -> Erased:
-        due, left = self._due(calls)
-        files = 0
+    def _noted(self, steps: Iterator[Erased], reason: str, by: str) -> Erased:
+        """Takes the steps, each of which tells what is done by then, and notes that, wherever they end."""
+        erased = Erased()
+        try:
+            for erased in steps:  # noqa: B007  the last one tells all
+                pass
+        finally:
+            self._note(erased, reason, by)
+        self._commit([])
+        return erased
+
+    def _erase(self, due: Sequence[Record], erased: Erased) -> Iterator[Erased]:
+        yield erased
         for group in _groups(due):
-            # The files first: whatever fails now, the rows still say which file has to go.
-            files += sum(self._remove(call) for call in group)
+            for call in group:  # the files first: whatever fails now, the rows still say which file has to go
+                erased = replace(erased, files=erased.files + self._remove(call))
+                yield erased
             self._commit([change for id in _ids(group) for change in (*self._given_up(id), Erase(id))])
+            erased = replace(erased, calls=(*erased.calls, *_ids(group)))
+            yield erased
             self._changed(_ids(group))
-        return Erased(_ids(due), left.held, left.going_on, files)
+
+    def _erase_and_strike(
+        self, calls: Sequence[Record], others: Sequence[Mention], spelling: Spelling
+    ) -> Iterator[Erased]:
+        erased = Erased()
+        for erased in self._erase(*self._due(calls)):
+            yield erased
+        yield from self._strike(others, spelling, erased)
 
     def _given_up(self, call_id: str) -> list[Change]:
         """What nobody has cleared for days is over: nobody can be told more of what is erased."""
@@ -158,20 +177,23 @@ class Custody:
             Update("incident", str(one["id"]), over) for one in self._reader.incidents(call_id=call_id, status="open")
         ]
 
-    def _strike(self, mentions: Sequence[Mention], spelling: Spelling, erased: Erased) -> Erased:
+    def _strike(self, mentions: Sequence[Mention], spelling: Spelling, erased: Erased) -> Iterator[Erased]:
         """Takes the number out of others' records, but not of those that must stay."""
         calls: list[Record] = [{"id": id} for id in dict.fromkeys(one.call_id for one in mentions if one.call_id)]
         left = self._due(calls)[1]
         due = [one for one in mentions if one.call_id not in {*left.held, *left.going_on}]
-        events = tuple(one.id for one in due if one.table == EVENT)
-        texts = [one for one in due if one.table != EVENT]
-        for group in _groups(events):
-            self._commit([Blank(tuple(group))])
-        for several in _groups(texts):
-            self._commit([one.struck(spelling) for one in several])
-            self._changed({one.call_id for one in several if one.call_id})
         held, going_on = (*erased.held, *left.held), (*erased.going_on, *left.going_on)
-        return replace(erased, held=held, going_on=going_on, events=len(events), texts=len(texts))
+        erased = replace(erased, held=held, going_on=going_on)
+        yield erased
+        for events in _groups([one.id for one in due if one.table == EVENT]):
+            self._commit([Blank(tuple(events))])
+            erased = replace(erased, events=erased.events + len(events))
+            yield erased
+        for texts in _groups([one for one in due if one.table != EVENT]):
+            self._commit([one.struck(spelling) for one in texts])
+            erased = replace(erased, texts=erased.texts + len(texts))
+            yield erased
+            self._changed({one.call_id for one in texts if one.call_id})
 
     def _due(self, calls: Sequence[Record]) -> tuple[list[Record], Erased]:
         """Those that may go, and those that are left."""
@@ -206,12 +228,12 @@ class Custody:
         )
 
     def _note(self, erased: Erased, reason: str, by: str) -> None:
-        """That it was done, by whom and why; not for whom."""
+        """That it was done, by whom and why; not for whom. In the journal, should the database have failed."""
         left = {"held": list(erased.held), "going_on": list(erased.going_on)}
         done = {"calls": list(erased.calls), "recordings": erased.files}
         done |= {"events": erased.events, "texts": erased.texts}
         data = {"by": by, "reason": reason, **done, **left}
-        self._commit([Event(self._utc(), "system", "records", None, "erasure", data)])
+        self._store.write([Event(self._utc(), "system", "records", None, "erasure", data)])
 
     def _call_of(self, id: str) -> str:
         """The id of the call, be it an incident's that is given. Raises NotOnRecord."""

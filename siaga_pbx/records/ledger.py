@@ -217,7 +217,9 @@ class Ledger:
         self._flush(connection)
         event = self._tables["event"]
         these = event.c.id.in_(event_ids) & event.c.kind.not_in([*closing.LASTING, *closing.RESERVED])
-        calls = select(event.c.call_id).where(these, event.c.call_id.is_not(None)).distinct()
+        # Of a call without a row (it was refused, or lost) there may be events all the same: those can go.
+        there = event.c.call_id.in_(select(self._tables["call"].c.id))
+        calls = select(event.c.call_id).where(these, there).distinct()
         for call_id in connection.execute(calls).scalars().all():
             self._require_erasable(connection, str(call_id))
         done = connection.execute(update(event).where(these).values(data=None, salt=None)).rowcount

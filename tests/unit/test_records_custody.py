@@ -134,6 +134,34 @@ def test_in_others_records_the_number_goes_however_it_is_written(
         custody.erase_number(_NUMBER, "asked for", "budi")
 
 
+def test_an_event_of_a_call_without_a_row_goes_with_the_others(
+    database: Database, store: Store, custody: Custody
+) -> None:
+    call = call_of(store, custody, number="+6281111111111")
+    lost = new_id()
+    store.write([Event(AT, "call", id, id, "identities", {"headers": [_NUMBER]}) for id in (call, lost)])
+    store.flush()
+    erased = custody.erase_number(_NUMBER, "asked for", "budi")
+    assert (erased.calls, erased.events) == ((), 2)
+    assert _NUMBER not in str(database.rows("SELECT data FROM event"))
+    assert verify(database.url) == []
+
+
+def test_an_erasure_that_fails_half_way_is_noted_as_far_as_it_came(
+    store: Store, reader: Reader, custody: Custody
+) -> None:
+    _, second = sorted(call_of(store, custody) for _ in range(2))
+    file = custody.recordings / f"{second}.wav"
+    file.unlink()
+    file.mkdir()  # no file, so it cannot be removed
+    with pytest.raises(NotPossible, match="cannot be removed"):
+        custody.erase_number(_NUMBER, "asked for", "budi")
+    store.flush()
+    (noted,) = reader.events(kind="erasure")
+    assert isinstance(noted["data"], dict)
+    assert (noted["data"]["by"], noted["data"]["calls"], noted["data"]["recordings"]) == ("budi", [], 1)
+
+
 def test_other_numbers_are_left_alone(store: Store, custody: Custody) -> None:
     call = call_of(store, custody, "+6281111111111")
     others = ("+6281234567891", "0812345678901", "9981234567890", "0812 3456 789", "17 81234567890123")
