@@ -23,6 +23,9 @@ from siaga_pbx.records.times import utc_now
 
 T = TypeVar("T")
 
+PATIENCE_S = 3600.0
+"""An erasure goes through all that is recorded, some seconds a million events, and a hold waits until it is done."""
+
 _ACCESSES = ("time", "who", "what", "call")
 
 
@@ -32,7 +35,7 @@ def hold(file: Path | None, call_id: str, reason: str | None, release: bool) -> 
         raise Misused("either --reason TEXT, to hold it, or --release")
     config = load_config(file)
     path = f"/api/v1/calls/{call_id}/hold"
-    with running_daemon(config) as daemon:
+    with running_daemon(config, PATIENCE_S) as daemon:
         if daemon is not None:
             answer = daemon.delete(path) if release else daemon.put(path, {"reason": reason})
             held = str(answer["call_id"])
@@ -49,7 +52,7 @@ def erase(file: Path | None, call_id: str | None, number: str | None, reason: st
     if (call_id is None) == (number is None):
         raise Misused("name either CALL_ID or --number")
     config = load_config(file)
-    with running_daemon(config) as daemon:
+    with running_daemon(config, PATIENCE_S) as daemon:
         if daemon is not None:
             wanted = {"call_id": call_id} if number is None else {"number": _number(number, config)}
             erased = _erased(daemon.post("/api/v1/erasures", {**wanted, "reason": reason}))

@@ -18,15 +18,18 @@ TIMEOUT_S = 10.0
 
 
 @contextmanager
-def running_daemon(config: Config) -> Iterator["Daemon | None"]:
-    """The running daemon of this configuration; None when nothing listens at its address."""
+def running_daemon(config: Config, patience_s: float = TIMEOUT_S) -> Iterator["Daemon | None"]:
+    """The running daemon of this configuration; None when nothing listens at its address.
+
+    What it is asked is waited for so many seconds; whether it is there, `TIMEOUT_S`.
+    """
     headers, untold = {USER: user()}, ""
     try:
         headers["authorization"] = f"Bearer {token.read(config.token_file)}"
     except token.TokenError as error:
         untold = str(error)  # what shows no caller needs no token
     # trust_env: nothing of the environment, such as a proxy, gets between us and the daemon.
-    with httpx.Client(base_url=_base_url(config), headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
+    with httpx.Client(base_url=_base_url(config), headers=headers, timeout=patience_s, trust_env=False) as client:
         yield Daemon(client, untold) if _answers(client) else None
 
 
@@ -96,7 +99,7 @@ def user() -> str:
 
 def _answers(client: httpx.Client) -> bool:
     try:
-        client.get("/-/healthy")
+        client.get("/-/healthy", timeout=TIMEOUT_S)
     except httpx.ConnectError:
         return False
     except httpx.HTTPError as error:

@@ -252,6 +252,20 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
         yield made
 
 
+def test_a_large_erasure_is_waited_for(site: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: dict[str, float] = {}
+    nothing = {"calls": [], "held": [], "going_on": [], "files": 0, "events": 0, "texts": 0}
+
+    def handle(_: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        waited[request.url.path] = request.extensions["timeout"]["read"]
+        return httpx.Response(200, json=nothing)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
+    assert command(site[0])("erase", "--number", _NUMBER, "--reason", "asked for").returncode == 0
+    assert waited["/-/healthy"] <= 10
+    assert waited["/api/v1/erasures"] >= 600
+
+
 def test_by_the_running_daemon(centre: Centre) -> None:
     siaga = command(centre.config)
     with (
