@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from fastapi import Depends, FastAPI
-from fastapi.security import HTTPBearer
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
@@ -44,6 +44,21 @@ def _unnoted(by: str, what: str, call_id: str | None, query: str) -> None:
     """For a server over no records of anybody, such as a test's."""
 
 
+_TOKEN = {"type": "http", "scheme": "bearer", "description": "the content of siaga.token"}
+
+
+def _tell_of_the_token(app: FastAPI) -> None:
+    """In the description alone: the gate decides, and FastAPI's own way would look for it in each request once more."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = described()
+        document["components"]["securitySchemes"] = {"HTTPBearer": _TOKEN}
+        return document | {"security": [{"HTTPBearer": []}]}
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
 def create_app(
     centre: CentreView,
     token: str,
@@ -76,12 +91,11 @@ def create_app(
         responses={401: {"model": Problem, "description": "the token is missing or wrong"}},
     )
     answer_with_problems(app, outage)
-    # The gate decides; this only tells OpenAPI that there is a bearer token.
-    bearer = Depends(HTTPBearer(auto_error=False, description="the content of siaga.token"))
     shown = quarantine(quarantined), traces(traced)
     routers = (operations(centre, registry), live(centre), history(records, recordings), *shown)
     kept = (accesses(note), *(() if keeper is None else (protection(keeper),)))
     for router in (*routers, *kept):
-        app.include_router(router, dependencies=[bearer])
+        app.include_router(router)
     app.include_router(console())
+    _tell_of_the_token(app)
     return Gate(Accounted(app, note), token=token, host=host, names=names)
