@@ -33,29 +33,34 @@ class Rota(Generic[Item]):
     def __init__(self, period_s: float, action: Callable[[Item, float], None]) -> None:
         self._period_s = period_s
         self._action = action
-        self._due: deque[tuple[float, Item]] = deque()
-        self._items: set[Item] = set()
+        self._items: deque[Item] = deque()
+        self._due: deque[float] = deque()
+        """When each is next; those of one tick share one number, as each leg is in two of these."""
         self._faults = Faults()
 
     def add(self, item: Item, now: float) -> None:
         """First a period from now, for as long as it is not removed."""
-        self._items.add(item)
-        self._due.append((now + self._period_s, item))
+        self._items.append(item)
+        self._due.append(now + self._period_s)
 
     def remove(self, item: Item) -> None:
-        self._items.discard(item)
+        if item in self._items:
+            place = self._items.index(item)
+            del self._items[place], self._due[place]
         self._faults.forget(item)
 
     def run(self, now: float) -> None:
         """Do what is due."""
-        while self._due and self._due[0][0] <= now:
-            _, item = self._due.popleft()
-            if item in self._items:
-                self._due.append((now + self._period_s, item))
-                try:
-                    self._action(item, now)
-                except Exception:  # noqa: BLE001  a fault of ours in one must not cost those behind it
-                    self._faults.add(item)
+        again = now + self._period_s
+        while self._due and self._due[0] <= now:
+            item = self._items.popleft()
+            self._items.append(item)
+            self._due.popleft()
+            self._due.append(again)
+            try:
+                self._action(item, now)
+            except Exception:  # noqa: BLE001  a fault of ours in one must not cost those behind it
+                self._faults.add(item)
 
 
 class Pacer:

@@ -1,8 +1,8 @@
 """Things to be done again after a time that is another at each."""
 
+from bisect import insort
 from collections.abc import Callable
-from heapq import heappop, heappush
-from itertools import count
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -13,21 +13,17 @@ class Timetable(Generic[Item]):
 
     def __init__(self, action: Callable[[Item, float], float]) -> None:
         self._action = action
-        self._due: list[tuple[float, int, Item]] = []
-        self._items: set[Item] = set()
-        self._number = count()
+        self._due: list[tuple[float, Item]] = []
 
     def add(self, item: Item, at: float) -> None:
         """Due at this time first, and for as long as it is not removed."""
-        self._items.add(item)
-        heappush(self._due, (at, next(self._number), item))
+        insort(self._due, (at, item), key=itemgetter(0))
 
     def remove(self, item: Item) -> None:
-        self._items.discard(item)
+        self._due = [due for due in self._due if due[1] != item]
 
     def run(self, now: float) -> None:
         """Do what is due."""
         while self._due and self._due[0][0] <= now:
-            _, _, item = heappop(self._due)
-            if item in self._items:
-                heappush(self._due, (now + self._action(item, now), next(self._number), item))
+            _, item = self._due.pop(0)
+            self.add(item, now + self._action(item, now))
