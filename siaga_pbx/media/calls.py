@@ -84,6 +84,8 @@ class Calls:
         self._tell_daemon = tell_daemon
         self._book = Book()
         self.pacer = Pacer(self._then)
+        self._sender = partial(Sender, entropy=os.urandom, on_paced=self.pacer.add, later=readers.call_later)
+        self._leg = partial(Leg, tell=self.tell)
         self.leaving = False
         """The daemon wants the worker to end with its last leg."""
         self._legs: dict[str, Leg] = {}
@@ -200,8 +202,8 @@ class Calls:
             self.tell(OpenFailed(command.leg, error.reason))
             return
         self._book.obey(command)
-        sender = Sender(pair.rtp.sendto, os.urandom, self.pacer.add, command.timestamp, self._readers.call_later)
-        leg = Leg(command.leg, command.call, command.side, pair, sender, self.tell, now)
+        sender = self._sender(pair.rtp.sendto, timestamp=command.timestamp)
+        leg = self._leg(command.leg, command.call, command.side, pair, sender, now=now)
         self._legs[leg.name] = leg
         self._readers.add_reader(pair.rtp.fileno(), leg.receive)
         self._seldom.add(pair.rtcp.fileno(), leg.receive_report)

@@ -18,34 +18,24 @@ TELL_S = 60.0
 MAX_TOLD = 10
 
 _TOLD = (Why.STRANGER, Why.REPORT, Why.UNPROTECTED)
+_NOTHING: Counter[str] = Counter()
 
 
 class Door:
     """`lock.source` is the far side's. Whatever comes from elsewhere is shown to `admits`, and counted if refused."""
 
-    __slots__ = (
-        "_before",
-        "_foreign",
-        "_guarded",
-        "_last",
-        "_leg",
-        "_pair",
-        "_tell",
-        "_tell_at",
-        "_told",
-        "counts",
-        "lock",
-    )
+    __slots__ = ("_account", "_leg", "_pair", "_tell", "lock")
 
     def __init__(self, leg: str, pair: PortPair, tell: Callable[[Refused], None]) -> None:
         self.lock = SourceLock()
-        self.counts: Counter[str] = Counter()
         self._leg, self._pair, self._tell = leg, pair, tell
-        self._foreign: Counter[Why] = Counter()
-        self._guarded: dict[Why, int] = {}
-        """The sockets that the kernel guards, by what it turns away there: how many so far."""
-        self._last: tuple[Why, Source] | None = None
-        self._told, self._tell_at = 0, 0.0
+        self._account: _Account | None = None
+        """Of most legs nothing is ever refused."""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Packets dropped so far, by why."""
+        return _NOTHING if self._account is None else self._account.counts
 
     @property
     def refused(self) -> int:
@@ -60,14 +50,15 @@ class Door:
     def connect(self, remote: Remote, now: float, source: Source | None = None, former: bool = False) -> bool:
         """See `SourceLock.connect`."""
         moved = self.lock.connect(remote, now, source, former)
-        self._unguard()
+        if self._account is not None:
+            self._account.unguard()
         return moved
 
     def take(self, source: Source) -> bool:
         """See `SourceLock.take`."""
         expected = self.lock.take(source)
-        for why in self._guarded:
-            self._guard(why)
+        if self._account is not None:
+            self._account.guard_anew()
         return expected
 
     def admits(self, source: Source, heard_at: float, now: float) -> bool:
@@ -88,6 +79,36 @@ class Door:
 
     def refuse(self, why: Why, source: Source, now: float) -> None:
         """A packet from there was dropped."""
+        if self._account is None:
+            self._account = _Account(self._leg, self._pair, self.lock, self._tell)
+        self._account.refuse(why, source, now)
+
+    def watch(self, now: float) -> None:
+        """Called each second: what the kernel has turned away is counted."""
+        if self._account is not None:
+            self._account.watch(now)
+
+    def settle(self) -> None:
+        """Count what the kernel has turned away since the last time."""
+        if self._account is not None:
+            self._account.settle()
+
+
+class _Account:
+    """What a door refused, and the kernel for it."""
+
+    __slots__ = ("_foreign", "_guarded", "_last", "_leg", "_lock", "_pair", "_tell", "_tell_at", "_told", "counts")
+
+    def __init__(self, leg: str, pair: PortPair, lock: SourceLock, tell: Callable[[Refused], None]) -> None:
+        self._leg, self._pair, self._lock, self._tell = leg, pair, lock, tell
+        self.counts: Counter[str] = Counter()
+        self._foreign: Counter[Why] = Counter()
+        self._guarded: dict[Why, int] = {}
+        """The sockets that the kernel guards, by what it turns away there: how many so far."""
+        self._last: tuple[Why, Source] | None = None
+        self._told, self._tell_at = 0, 0.0
+
+    def refuse(self, why: Why, source: Source, now: float) -> None:
         self.counts[why] += 1
         if why not in _TOLD:
             return
@@ -99,7 +120,6 @@ class Door:
             self._guard(why)
 
     def watch(self, now: float) -> None:
-        """Called each second: what the kernel has turned away is counted."""
         if self.settle() and now >= self._tell_at and self._told < MAX_TOLD:
             self._tell_now(now)
 
@@ -113,6 +133,18 @@ class Door:
             news += turned_away
         return news
 
+    def guard_anew(self) -> None:
+        """Where packets may come from is another now."""
+        for why in self._guarded:
+            self._guard(why)
+
+    def unguard(self) -> None:
+        self.settle()
+        for why in self._guarded:
+            kernel.admit_all(self._socket(why))
+        self._guarded.clear()
+        self._foreign.clear()
+
     def _tell_now(self, now: float) -> None:
         assert self._last is not None, "there is one to tell of"
         why, source = self._last
@@ -124,15 +156,8 @@ class Door:
     def _guard(self, why: Why) -> None:
         bound = self._socket(why)
         before = kernel.dropped(bound)
-        if kernel.admit_only(bound, self.lock.allowed if why is Why.STRANGER else self.lock.allowed_reports):
+        if kernel.admit_only(bound, self._lock.allowed if why is Why.STRANGER else self._lock.allowed_reports):
             self._guarded.setdefault(why, before)
-
-    def _unguard(self) -> None:
-        self.settle()
-        for why in self._guarded:
-            kernel.admit_all(self._socket(why))
-        self._guarded.clear()
-        self._foreign.clear()
 
     def _socket(self, why: Why) -> socket.socket:
         return self._pair.rtp if why is Why.STRANGER else self._pair.rtcp

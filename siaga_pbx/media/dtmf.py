@@ -14,7 +14,7 @@ timestamp along."""
 
 
 class KeyReader:
-    """Reads the events of one leg, in the order they come."""
+    """Reads the events of one stream, in the order they come."""
 
     __slots__ = ("_code", "_duration", "_started")
 
@@ -37,10 +37,6 @@ class KeyReader:
             return None
         self._code, self._started, self._duration = code, timestamp, duration
         return _KEYS[code] if code < len(_KEYS) else None
-
-    def restart(self) -> None:
-        """The timestamps start anew: another stream."""
-        self._code = -1
 
 
 TICK = 160

@@ -110,7 +110,7 @@ class Leg:
         self._recvfrom = pair.rtp.recvfrom
         self._laws: tuple[Codec | None, ...] = (None,) * 128
         self._event_types = _event_types(None)
-        self._keys = KeyReader()
+        self._keys: KeyReader | None = None
         self._keys_epoch = 0
         self._silent_since = 0.0
         self._silent_told = 0
@@ -345,9 +345,8 @@ class Leg:
 
     def _receive_event(self, marker: int, sequence: int, timestamp: int, payload: bytes, now: float) -> None:
         epoch = self.receiver.epoch
-        if epoch != self._keys_epoch:
-            self._keys_epoch = epoch
-            self._keys.restart()
+        if self._keys is None or epoch != self._keys_epoch:
+            self._keys, self._keys_epoch = KeyReader(), epoch
         digit = self._keys.read(timestamp, payload)
         if digit is not None:
             self.keys_pressed += 1

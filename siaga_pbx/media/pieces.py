@@ -34,7 +34,7 @@ class Spread:
 
     def __init__(self, later: Later | None) -> None:
         self._later = later
-        self.waiting: list[tuple[Cancellable, Callable[[], None]]] = []
+        self.waiting: tuple[tuple[Cancellable, Callable[[], None]], ...] = ()
         """Few if any: every leg has one of these."""
 
     def add(self, delay_s: float, send: Callable[[], None]) -> None:
@@ -42,18 +42,23 @@ class Spread:
         if self._later is None:
             send()
         else:
-            self.waiting.append((self._later(delay_s, self._due), send))
+            self.waiting += ((self._later(delay_s, self._due), send),)
 
     def flush(self) -> None:
         while self.waiting:
-            timer, send = self.waiting.pop(0)
+            timer, send = self._first()
             timer.cancel()
             send()
 
     def drop(self) -> None:
         """The leg is over."""
         while self.waiting:
-            self.waiting.pop(0)[0].cancel()
+            self._first()[0].cancel()
 
     def _due(self) -> None:
-        self.waiting.pop(0)[1]()
+        self._first()[1]()
+
+    def _first(self) -> tuple[Cancellable, Callable[[], None]]:
+        first, *rest = self.waiting
+        self.waiting = tuple(rest)
+        return first

@@ -17,6 +17,7 @@ Address: TypeAlias = tuple[str, int]
 _pack = HEADER.pack
 _SILENT = {law: bytes((code,)) * FRAME for law, code in SILENCE.items()}
 _OVER = KeyPacket(b"", False)
+_NO_FRAMES: Iterator[bytes] = iter(())
 _EARLY = 40
 """How far (5 ms) silence may run into what was sent before it; if it would further, it starts a tick later. That leaves
 no gap of over 35 ms."""
@@ -87,7 +88,7 @@ class Sender:
         self.sent = self.octets = self.unsent = 0
         self.last_at = 0.0
         self._law = self._frames_law = Codec.PCMA
-        self._frames: Iterator[bytes] = iter(())
+        self._frames = _NO_FRAMES
         self._rest = b""
         self._presses: Iterator[KeyPacket | None] | None = None
         self._noise: bytes | None = None
@@ -146,11 +147,11 @@ class Sender:
 
     def hush(self) -> None:
         """Send silence."""
-        self.play(iter(()), self._law)
+        self.play(_NO_FRAMES, self._law)
 
     def follow(self) -> None:
         """Send what `relay` brings, and silence until it does."""
-        self._frames = iter(())
+        self._frames = _NO_FRAMES
         self._turn_to(Feed.SOURCE)
 
     def relay(

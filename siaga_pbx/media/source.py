@@ -21,6 +21,8 @@ port."""
 class SourceGate:
     """The rule of one connected far side, and where to send to it."""
 
+    __slots__ = ("_host", "remote", "since")
+
     def __init__(self, remote: Remote, now: float) -> None:
         self.remote = remote
         self.since = now

@@ -65,13 +65,6 @@ def test_what_is_no_key() -> None:
     assert read([event(1, 70, 100), (5, b"ab"), (6, b"")]) == ""
 
 
-def test_a_new_stream_starts_anew() -> None:
-    reader = KeyReader()
-    assert reader.read(*event(5000, 1, 160)) == "1"
-    reader.restart()
-    assert reader.read(*event(100, 2, 160)) == "2"
-
-
 @settings(deadline=None)
 @given(
     st.lists(st.integers(0, 15), min_size=1, max_size=12),

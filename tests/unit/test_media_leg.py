@@ -3,6 +3,7 @@
 import base64
 import os
 import socket
+import struct
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -10,7 +11,7 @@ import pytest
 
 from siaga_pbx.media.leg import SILENT_S, Leg
 from siaga_pbx.media.ports import PortPair, PortPool
-from siaga_pbx.media.protocol import Connect, LegEvent, Remote, Side, Silent, Srtp, SrtpSuite, Unheard
+from siaga_pbx.media.protocol import Connect, Dtmf, LegEvent, Remote, Side, Silent, Srtp, SrtpSuite, Unheard
 from siaga_pbx.media.sender import Sender
 from tests.media_kit import free_ports
 
@@ -114,4 +115,19 @@ def test_no_index_of_a_stream_comes_twice_under_one_key(pair: PortPair) -> None:
         assert len(set(used)) == len(used)
         assert used[0][0] == used[1][0], "the same keys at a re-INVITE change nothing"
         assert used[3][0] == used[4][0]
+    pair.close()
+
+
+def test_the_keys_of_a_new_stream_are_read_anew(pair: PortPair) -> None:
+    """Its timestamps have nothing to do with those before: here they would be of an earlier press."""
+    events: list[LegEvent] = []
+    leg = watched(pair, events)
+    with socket.socket(type=socket.SOCK_DGRAM) as phone:
+        phone.bind(("127.0.0.1", 0))
+        leg.connect(Connect("leg", Remote(host="127.0.0.1", port=phone.getsockname()[1], telephone_event=101)), 0.0)
+        for key, (timestamp, ssrc) in enumerate([(5000, 7), (4000, 7), (4000, 8)], 1):
+            head = struct.pack("!BBHII", 0x80, 0x80 | 101, key, timestamp, ssrc)
+            phone.sendto(head + struct.pack("!BBH", key, 10, 160), ("127.0.0.1", pair.port))
+            leg.receive()
+    assert [event.digit for event in events if isinstance(event, Dtmf)] == ["1", "3"]
     pair.close()
