@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -106,7 +107,10 @@ class Calls:
         return len(self._legs)
 
     def state(self) -> State:
-        return self._book.state(tuple(self._bound))
+        """The book's, with each leg's account of now, which is not kept there."""
+        state = self._book.state(tuple(self._bound))
+        legs = [replace(leg, account=Recall(leg.open.leg, self._legs[leg.open.leg].stats())) for leg in state.legs]
+        return replace(state, legs=tuple(legs))
 
     def tell(self, event: Event) -> None:
         """What happened, to the daemon and into the book."""
@@ -293,7 +297,7 @@ class Calls:
             leg.send_report(now, time.time())
         except Exception:  # noqa: BLE001  it is tried again with the next, and the other legs' are due now
             self.pacer.faults.add(leg)
-        self.tell(Account(leg.name, leg.stats()))
+        self._tell_daemon(Account(leg.name, leg.stats()))
         return interval(self._chance.random())
 
     def _pong(self, ping: Ping) -> None:

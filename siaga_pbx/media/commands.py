@@ -25,9 +25,10 @@ def address_of(host: str) -> str | None:
     """An IP address as the system writes it in a packet's source; None for a name, which is not looked up: that takes
     time no packet has."""
     try:
-        return str(ip_address(host))
+        written = str(ip_address(host))
     except ValueError:
         return None
+    return host if host == written else written  # one string less for each leg
 
 
 def place_of(host: str, port: int) -> tuple[str, int] | None:

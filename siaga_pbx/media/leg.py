@@ -51,7 +51,6 @@ class Leg:
         "_keys_epoch",
         "_laws",
         "_lock",
-        "_recvfrom",
         "_silent_since",
         "_silent_told",
         "_tell",
@@ -107,7 +106,6 @@ class Leg:
         self.hearing = Hearing(name)
         self._expected_at = now
         self._tell = tell
-        self._recvfrom = pair.rtp.recvfrom
         self._laws: tuple[Codec | None, ...] = (None,) * 128
         self._event_types = _event_types(None)
         self._keys: KeyReader | None = None
@@ -137,7 +135,7 @@ class Leg:
     def receive(self) -> None:
         """A packet on the RTP port."""
         try:
-            packet, source = self._recvfrom(MAX_PACKET)
+            packet, source = self.pair.rtp.recvfrom(MAX_PACKET)
         except OSError:
             return
         now = monotonic()
