@@ -78,7 +78,7 @@ class Calls:
         self, readers: Readers, ports: PortPool, prompts: PromptStore, disk: Disk, tell_daemon: Callable[[Event], None]
     ) -> None:
         self._readers = readers
-        self._seldom = Seldom(readers)
+        self._seldom: Seldom[Leg] = Seldom(readers, Leg.receive_report)
         self._ports = ports
         self._prompts = prompts
         self._disk = disk
@@ -210,7 +210,7 @@ class Calls:
         leg = self._leg(command.leg, command.call, command.side, pair, sender, now=now)
         self._legs[leg.name] = leg
         self._readers.add_reader(pair.rtp.fileno(), leg.receive)
-        self._seldom.add(pair.rtcp.fileno(), leg.receive_report)
+        self._seldom.add(pair.rtcp.fileno(), leg)
         self._watch.add(leg, now)
         self._stand_in.add(sender, now)
         self._reports.add(leg, now + interval(self._chance.random(), first=True))

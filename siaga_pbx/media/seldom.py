@@ -3,7 +3,9 @@ cost each a tenth of what a call takes in memory."""
 
 import select
 from collections.abc import Callable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
+
+Item = TypeVar("Item")
 
 
 class Loop(Protocol):
@@ -12,24 +14,25 @@ class Loop(Protocol):
     def add_reader(self, fd: int, callback: Callable[[], None], /) -> object: ...
 
 
-class Seldom:
-    """`add` a socket by its descriptor, `remove` it before it is closed."""
+class Seldom(Generic[Item]):
+    """`add` whose socket it is by the descriptor, `remove` it before it is closed."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, read: Callable[[Item], None]) -> None:
+        """`read` is called with whose socket is readable: it reads a packet each time."""
         self._epoll = select.epoll()
-        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._of: dict[int, Item] = {}
+        self._read_of = read
         loop.add_reader(self._epoll.fileno(), self._read)
 
-    def add(self, fd: int, callback: Callable[[], None]) -> None:
-        """Have it called while the socket is readable: it reads a packet each time."""
-        self._callbacks[fd] = callback
+    def add(self, fd: int, item: Item) -> None:
+        self._of[fd] = item
         self._epoll.register(fd, select.EPOLLIN)
 
     def remove(self, fd: int) -> None:
         self._epoll.unregister(fd)
-        del self._callbacks[fd]
+        del self._of[fd]
 
     def _read(self) -> None:
         for fd, _ in self._epoll.poll(0):
-            if (callback := self._callbacks.get(fd)) is not None:  # else one before it has ended that leg
-                callback()
+            if (item := self._of.get(fd)) is not None:  # else one before it has ended that leg
+                self._read_of(item)

@@ -16,7 +16,7 @@ def bound() -> socket.socket:
 
 def test_each_is_read_by_its_own_until_it_is_removed() -> None:
     async def run() -> None:
-        seldom = Seldom(asyncio.get_running_loop())
+        seldom: Seldom[Callable[[], None]] = Seldom(asyncio.get_running_loop(), lambda take: take())
         read: list[tuple[int, bytes]] = []
         news = asyncio.Event()
 
@@ -53,7 +53,7 @@ def test_each_is_read_by_its_own_until_it_is_removed() -> None:
 
 def test_one_that_ends_another_in_the_same_round() -> None:
     async def run() -> None:
-        seldom = Seldom(asyncio.get_running_loop())
+        seldom: Seldom[Callable[[], None]] = Seldom(asyncio.get_running_loop(), lambda take: take())
         called: list[int] = []
         done = asyncio.Event()
         with bound() as first, bound() as second, bound() as far:
