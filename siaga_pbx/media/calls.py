@@ -53,8 +53,8 @@ from siaga_pbx.media.protocol import (
 )
 from siaga_pbx.media.recorder import FLUSH_S, HELD_BACK_S, Disk, Recording
 from siaga_pbx.media.rtcp import interval
-from siaga_pbx.media.seldom import Seldom
 from siaga_pbx.media.sender import Sender
+from siaga_pbx.media.sockets import Sockets
 from siaga_pbx.media.timetable import Timetable
 
 WATCH_S = 1.0
@@ -67,7 +67,6 @@ class Readers(Protocol):
     """The part of an event loop that calls back when a socket is readable, or after a while."""
 
     def add_reader(self, fd: int, callback: Callable[[], None], /) -> object: ...
-    def remove_reader(self, fd: int, /) -> bool: ...
     def call_later(self, delay: float, callback: Callable[[], None], /) -> Cancellable: ...
 
 
@@ -77,8 +76,8 @@ class Calls:
     def __init__(
         self, readers: Readers, ports: PortPool, prompts: PromptStore, disk: Disk, tell_daemon: Callable[[Event], None]
     ) -> None:
-        self._readers = readers
-        self._seldom: Seldom[Leg] = Seldom(readers, Leg.receive_report)
+        self._audio: Sockets[Leg] = Sockets(readers, Leg.receive)
+        self._rtcp: Sockets[Leg] = Sockets(readers, Leg.receive_report)
         self._ports = ports
         self._prompts = prompts
         self._disk = disk
@@ -209,8 +208,8 @@ class Calls:
         sender = self._sender(pair.rtp.sendto, timestamp=command.timestamp)
         leg = self._leg(command.leg, command.call, command.side, pair, sender, now=now)
         self._legs[leg.name] = leg
-        self._readers.add_reader(pair.rtp.fileno(), leg.receive)
-        self._seldom.add(pair.rtcp.fileno(), leg)
+        self._audio.add(pair.rtp.fileno(), leg)
+        self._rtcp.add(pair.rtcp.fileno(), leg)
         self._watch.add(leg, now)
         self._stand_in.add(sender, now)
         self._reports.add(leg, now + interval(self._chance.random(), first=True))
@@ -239,8 +238,8 @@ class Calls:
         now = time.monotonic()
         del self._legs[leg.name]
         leg.part()
-        self._readers.remove_reader(leg.pair.rtp.fileno())
-        self._seldom.remove(leg.pair.rtcp.fileno())
+        self._audio.remove(leg.pair.rtp.fileno())
+        self._rtcp.remove(leg.pair.rtcp.fileno())
         self.pacer.remove(leg.sender)
         self._watch.remove(leg)
         self._stand_in.remove(leg.sender)

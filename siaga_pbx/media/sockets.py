@@ -1,5 +1,4 @@
-"""Sockets that are seldom readable, RTCP's: together they are one reader of the event loop. A reader of its own would
-cost each a tenth of what a call takes in memory."""
+"""Many sockets that are one reader of the event loop: a reader for each would be a seventh of a call's memory."""
 
 import select
 from collections.abc import Callable
@@ -14,7 +13,7 @@ class Loop(Protocol):
     def add_reader(self, fd: int, callback: Callable[[], None], /) -> object: ...
 
 
-class Seldom(Generic[Item]):
+class Sockets(Generic[Item]):
     """`add` whose socket it is by the descriptor, `remove` it before it is closed."""
 
     def __init__(self, loop: Loop, read: Callable[[Item], None]) -> None:

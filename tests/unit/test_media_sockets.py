@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from siaga_pbx.media.seldom import Seldom
+from siaga_pbx.media.sockets import Sockets
 
 
 def bound() -> socket.socket:
@@ -16,7 +16,7 @@ def bound() -> socket.socket:
 
 def test_each_is_read_by_its_own_until_it_is_removed() -> None:
     async def run() -> None:
-        seldom: Seldom[Callable[[], None]] = Seldom(asyncio.get_running_loop(), lambda take: take())
+        sockets: Sockets[Callable[[], None]] = Sockets(asyncio.get_running_loop(), lambda take: take())
         read: list[tuple[int, bytes]] = []
         news = asyncio.Event()
 
@@ -29,7 +29,7 @@ def test_each_is_read_by_its_own_until_it_is_removed() -> None:
 
         with bound() as first, bound() as second, bound() as far:
             for number, one in enumerate((first, second)):
-                seldom.add(one.fileno(), reader(number, one))
+                sockets.add(one.fileno(), reader(number, one))
             for text in (b"a", b"b"):  # two wait in one socket: it is readable until both are read
                 far.sendto(text, second.getsockname())
             far.sendto(b"c", first.getsockname())
@@ -38,7 +38,7 @@ def test_each_is_read_by_its_own_until_it_is_removed() -> None:
                     news.clear()
                     await news.wait()
             assert sorted(read) == [(0, b"c"), (1, b"a"), (1, b"b")]
-            seldom.remove(second.fileno())
+            sockets.remove(second.fileno())
             far.sendto(b"d", second.getsockname())
             far.sendto(b"e", first.getsockname())
             async with asyncio.timeout(10):
@@ -46,14 +46,14 @@ def test_each_is_read_by_its_own_until_it_is_removed() -> None:
                     news.clear()
                     await news.wait()
             assert read[3] == (0, b"e")
-            seldom.remove(first.fileno())
+            sockets.remove(first.fileno())
 
     asyncio.run(run())
 
 
 def test_one_that_ends_another_in_the_same_round() -> None:
     async def run() -> None:
-        seldom: Seldom[Callable[[], None]] = Seldom(asyncio.get_running_loop(), lambda take: take())
+        sockets: Sockets[Callable[[], None]] = Sockets(asyncio.get_running_loop(), lambda take: take())
         called: list[int] = []
         done = asyncio.Event()
         with bound() as first, bound() as second, bound() as far:
@@ -62,15 +62,15 @@ def test_one_that_ends_another_in_the_same_round() -> None:
             def reader(own: int) -> Callable[[], None]:
                 def take() -> None:
                     called.append(own)
-                    seldom.remove(own)
-                    seldom.remove(places[own])
+                    sockets.remove(own)
+                    sockets.remove(places[own])
                     done.set()
 
                 return take
 
             for one in (first, second):
                 far.sendto(b"x", one.getsockname())
-                seldom.add(one.fileno(), reader(one.fileno()))
+                sockets.add(one.fileno(), reader(one.fileno()))
             async with asyncio.timeout(10):
                 await done.wait()
             await asyncio.sleep(0)
