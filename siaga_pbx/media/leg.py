@@ -293,7 +293,8 @@ class Leg:
         if opened is not None and source != self._lock.source:
             expected = self.door.take(source)
             self.sender.aim(self._lock.target)
-            self._tell(FirstPacket(self.name, source[0], source[1], expected))
+            host, port = (self._lock.source or source)[:2]
+            self._tell(FirstPacket(self.name, host, port, expected))
         return opened
 
     def _secure(self, keys: Srtp | None, rolls: int) -> None:

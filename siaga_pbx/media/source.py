@@ -21,22 +21,19 @@ port."""
 class SourceGate:
     """The rule of one connected far side, and where to send to it."""
 
-    __slots__ = ("_host", "remote", "since")
+    __slots__ = ("_host", "place", "remote", "since")
 
     def __init__(self, remote: Remote, now: float) -> None:
         self.remote = remote
         self.since = now
         self._host = address_of(remote.host)
+        self.place = None if remote.nowhere else place_of(remote.host, remote.port)
+        """The SDP's address and port; None if it names none."""
 
     @property
     def target(self) -> Source | None:
         """Where the SDP says to send; None if it names no address, or the far side wants nothing now."""
         return self.place if self.remote.sending else None
-
-    @property
-    def place(self) -> Source | None:
-        """The SDP's address and port; None if it names none."""
-        return None if self.remote.nowhere else place_of(self.remote.host, self.remote.port)
 
     @property
     def reporter(self) -> Source | None:
@@ -192,6 +189,8 @@ class SourceLock:
     def take(self, source: Source) -> bool:
         """This is the far side from now on; whether the SDP names it."""
         self.source, self.former, self._reporter = source, False, None
+        if self.gate is not None and source == self.gate.place:
+            self.source = self.gate.place  # one tuple, and what is in it, less for most legs
         return self.gate is not None and self.gate.named(source)
 
     def admits_report(self, source: Source, is_report: bool) -> bool:
