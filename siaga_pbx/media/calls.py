@@ -76,14 +76,14 @@ class Calls:
     def __init__(
         self, readers: Readers, ports: PortPool, prompts: PromptStore, disk: Disk, tell_daemon: Callable[[Event], None]
     ) -> None:
-        self._audio: Sockets[Leg] = Sockets(readers, Leg.receive)
-        self._rtcp: Sockets[Leg] = Sockets(readers, Leg.receive_report)
         self._ports = ports
         self._prompts = prompts
         self._disk = disk
         self._tell_daemon = tell_daemon
         self._book = Book()
         self.pacer = Pacer(self._then)
+        self._audio: Sockets[Leg] = Sockets(readers, Leg.receive, self.pacer.faults)
+        self._rtcp: Sockets[Leg] = Sockets(readers, Leg.receive_report, self.pacer.faults)
         self._sender = partial(Sender, entropy=os.urandom, on_paced=self.pacer.add, later=readers.call_later)
         self._leg = partial(Leg, tell=self.tell)
         self.leaving = False
@@ -108,7 +108,8 @@ class Calls:
     def state(self) -> State:
         """The book's, with each leg's account of now, which is not kept there."""
         state = self._book.state(tuple(self._bound))
-        legs = [replace(leg, account=Recall(leg.open.leg, self._legs[leg.open.leg].stats())) for leg in state.legs]
+        there = [leg for leg in state.legs if leg.open.leg in self._legs]
+        legs = [replace(leg, account=Recall(leg.open.leg, self._legs[leg.open.leg].stats())) for leg in there]
         return replace(state, legs=tuple(legs))
 
     def tell(self, event: Event) -> None:
@@ -237,7 +238,6 @@ class Calls:
     def _close(self, leg: Leg) -> None:
         now = time.monotonic()
         del self._legs[leg.name]
-        leg.part()
         self._audio.remove(leg.pair.rtp.fileno())
         self._rtcp.remove(leg.pair.rtcp.fileno())
         self.pacer.remove(leg.sender)
@@ -246,6 +246,7 @@ class Calls:
         leg.sender.stop()
         self._reports.remove(leg)
         try:
+            leg.part()
             leg.say_goodbye(now, time.time())
             leg.door.settle()
         except Exception:  # noqa: BLE001  the leg is over whatever its last words come to
@@ -294,9 +295,9 @@ class Calls:
     def _report(self, leg: Leg, now: float) -> float:
         try:
             leg.send_report(now, time.time())
+            self._tell_daemon(Account(leg.name, leg.stats()))
         except Exception:  # noqa: BLE001  it is tried again with the next, and the other legs' are due now
             self.pacer.faults.add(leg)
-        self._tell_daemon(Account(leg.name, leg.stats()))
         return interval(self._chance.random())
 
     def _pong(self, ping: Ping) -> None:

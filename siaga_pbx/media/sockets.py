@@ -2,7 +2,10 @@
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
+
+from siaga_pbx.media.faults import Faults
 
 Item = TypeVar("Item")
 
@@ -16,22 +19,28 @@ class Loop(Protocol):
 class Sockets(Generic[Item]):
     """`add` whose socket it is by the descriptor, `remove` it before it is closed."""
 
-    def __init__(self, loop: Loop, read: Callable[[Item], None]) -> None:
-        """`read` is called with whose socket is readable: it reads a packet each time."""
+    def __init__(self, loop: Loop, read: Callable[[Item], None], faults: Faults) -> None:
+        """`read` is called with whose socket is readable: it reads a packet each time. What it raises is one of
+        `faults`: it costs that socket's packet, not those behind it."""
+        self._faults = faults
         self._epoll = select.epoll()
         self._of: dict[int, Item] = {}
         self._read_of = read
         loop.add_reader(self._epoll.fileno(), self._read)
 
     def add(self, fd: int, item: Item) -> None:
-        self._of[fd] = item
         self._epoll.register(fd, select.EPOLLIN)
+        self._of[fd] = item
 
     def remove(self, fd: int) -> None:
-        self._epoll.unregister(fd)
-        del self._of[fd]
+        if self._of.pop(fd, None) is not None:
+            with suppress(OSError):  # a leg ends whatever became of its socket
+                self._epoll.unregister(fd)
 
     def _read(self) -> None:
         for fd, _ in self._epoll.poll(0):
             if (item := self._of.get(fd)) is not None:  # else one before it has ended that leg
-                self._read_of(item)
+                try:
+                    self._read_of(item)
+                except Exception:  # noqa: BLE001  a fault of ours in one must not cost those behind it
+                    self._faults.add(item)

@@ -135,11 +135,11 @@ class Worker:
         self._daemon = writer
         self._calls.leaving = False
         self._log.info("media.daemon_came", legs=len(self._calls))
-        for event in (Hello(VERSION, self._index, os.getpid()), self._calls.state(), *self._kept, *self._kept_ends):
-            self._tell(event)
-        self._kept.clear()
-        self._kept_ends.clear()
         try:
+            for event in (Hello(VERSION, self._index, os.getpid()), self._calls.state(), *self._kept, *self._kept_ends):
+                self._tell(event)
+            self._kept.clear()
+            self._kept_ends.clear()
             await self._obey(reader)
         except (OSError, ProtocolError) as error:
             self._log.error("media.daemon_unreadable", reason=str(error))

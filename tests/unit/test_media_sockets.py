@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from siaga_pbx.media.faults import Faults
 from siaga_pbx.media.sockets import Sockets
 
 
@@ -16,7 +17,7 @@ def bound() -> socket.socket:
 
 def test_each_is_read_by_its_own_until_it_is_removed() -> None:
     async def run() -> None:
-        sockets: Sockets[Callable[[], None]] = Sockets(asyncio.get_running_loop(), lambda take: take())
+        sockets: Sockets[Callable[[], None]] = Sockets(asyncio.get_running_loop(), lambda take: take(), Faults())
         read: list[tuple[int, bytes]] = []
         news = asyncio.Event()
 
@@ -53,7 +54,7 @@ def test_each_is_read_by_its_own_until_it_is_removed() -> None:
 
 def test_one_that_ends_another_in_the_same_round() -> None:
     async def run() -> None:
-        sockets: Sockets[Callable[[], None]] = Sockets(asyncio.get_running_loop(), lambda take: take())
+        sockets: Sockets[Callable[[], None]] = Sockets(asyncio.get_running_loop(), lambda take: take(), Faults())
         called: list[int] = []
         done = asyncio.Event()
         with bound() as first, bound() as second, bound() as far:
