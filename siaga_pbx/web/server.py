@@ -8,14 +8,10 @@ from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 BACKLOG = 128
 MAX_CONNECTIONS = 128
 """At once; more get 503. A console, a Prometheus and a few scripts need a dozen."""
-
-MAX_HEAD = 64 * 1024
-"""Bytes of a request that are not its body: the request line, headers, trailers."""
 
 STOP_S = 3
 """Seconds that open requests have to finish when the server stops."""
@@ -36,7 +32,7 @@ class HttpServer:
             loop="none",
             ws="none",
             lifespan="off",
-            http=_Bounded,
+            http="h11",
             log_config=None,
             access_log=False,
             proxy_headers=False,
@@ -78,33 +74,6 @@ class HttpServer:
         self._server.should_exit = True
         await self._task
         self._server = self._task = None
-
-
-class _Bounded(HttpToolsProtocol):
-    """llhttp, Node's parser in C: whoever dispatches waits a millisecond less than with h11. But it reads headers and
-    trailers without end, and from anybody; so they are counted here.
-    """
-
-    _lines: int | None = None  # bytes that are not body, of the request that is being read
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._lines is not None:
-            self._lines += len(data)
-            if self._lines > MAX_HEAD:
-                self.send_400_response("The head of the request is too long.")
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._lines = 0
-
-    def on_body(self, body: bytes) -> None:
-        super().on_body(body)
-        self._lines = (self._lines or 0) - len(body)
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._lines = None
 
 
 class _Server(uvicorn.Server):

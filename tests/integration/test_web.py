@@ -10,7 +10,7 @@ import socket
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -251,7 +251,6 @@ def test_it_stops_beside_idle_connections_and_frees_its_port(recorded: Site) -> 
         b"POST /-/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
         b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 20_000,
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 70_000,
     ],
 )
 def test_what_is_no_request_is_refused_and_harms_nothing(recorded: Site, sent: bytes) -> None:
@@ -264,20 +263,6 @@ def test_what_is_no_request_is_refused_and_harms_nothing(recorded: Site, sent: b
             writer.close()
             async with httpx.AsyncClient() as http:
                 assert (await http.get(f"http://127.0.0.1:{recorded.port}/-/healthy")).status_code == 200
-
-    running(check)
-
-
-def test_a_request_that_never_ends_is_cut_off(recorded: Site) -> None:
-    async def check() -> None:
-        async with daemon(recorded):
-            reader, writer = await asyncio.open_connection("127.0.0.1", recorded.port)
-            writer.write(
-                b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 20_000
-            )
-            with suppress(ConnectionError):
-                await asyncio.wait_for(reader.read(), 5)  # to its end: the connection is closed
-            writer.close()
 
     running(check)
 
