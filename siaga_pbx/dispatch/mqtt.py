@@ -369,7 +369,7 @@ def _write_at_once(client: aiomqtt.Client) -> None:
 
     def write(paho: Paho, userdata: object, sock: "SocketLike") -> None:
         paho.loop_write()
-        if paho.want_write():
+        if paho.want_write() and sock.fileno() >= 0:  # else it has just been found broken, and closed
             wait(paho, userdata, sock)
 
     def soon(paho: Paho, userdata: object, sock: "SocketLike") -> None:

@@ -295,9 +295,9 @@ class Calls:
     def _report(self, leg: Leg, now: float) -> float:
         try:
             leg.send_report(now, time.time())
-            self._tell_daemon(Account(leg.name, leg.stats()))
         except Exception:  # noqa: BLE001  it is tried again with the next, and the other legs' are due now
             self.pacer.faults.add(leg)
+        self._tell_daemon(Account(leg.name, leg.stats()))
         return interval(self._chance.random())
 
     def _pong(self, ping: Ping) -> None:

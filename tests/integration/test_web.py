@@ -377,6 +377,27 @@ def test_a_dispatch_through_the_running_daemon(recorded: Site) -> None:
     running(check)
 
 
+def test_a_dispatch_by_a_client_that_would_rather_speak_http_2(recorded: Site) -> None:
+    """As Java's HttpClient asks by itself (RFC 7540 3.2); the body is the request's all the same, and comes later."""
+
+    async def check() -> None:
+        async with daemon(recorded) as centre:
+            body, token = b'{"category": "fire"}', (recorded.folder / "siaga.token").read_text().strip()
+            reader, writer = await asyncio.open_connection("127.0.0.1", recorded.port)
+            writer.write(
+                f"POST /api/v1/calls/{recorded.calls[0]}/dispatches HTTP/1.1\r\nHost: localhost\r\n"
+                f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n".encode()
+            )
+            await writer.drain()
+            writer.write(body)
+            assert (await asyncio.wait_for(reader.readline(), 30)).split()[1][:1] == b"2"
+            assert [one.category for one in centre.orders] == ["fire"]
+            writer.close()
+
+    running(check)
+
+
 def test_a_dispatch_while_no_daemon_runs_is_committed_for_its_start(recorded: Site) -> None:
     async def check() -> None:
         call = recorded.calls[1]
