@@ -1,6 +1,7 @@
 """When a message to the broker is written."""
 
 import asyncio
+import socket
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,8 +14,8 @@ from siaga_pbx.dispatch.mqtt import _write_at_once
 class Paho:
     """Of whose socket so much can be written at once. It keeps a lock while it asks for that, as paho does."""
 
-    def __init__(self, room: int) -> None:
-        self.room = room
+    def __init__(self, room: int, sock: socket.socket) -> None:
+        self.room, self.sock = room, sock
         self.queued = self.written = self.waits = 0
         self.asking = False
         self.on_socket_register_write: Any = self._wait
@@ -22,7 +23,7 @@ class Paho:
     def publish(self) -> None:
         self.queued += 1
         self.asking = True
-        self.on_socket_register_write(self, None, None)
+        self.on_socket_register_write(self, None, self.sock)
         self.asking = False
 
     def loop_write(self) -> None:
@@ -39,13 +40,30 @@ class Paho:
 
 @pytest.mark.parametrize(("room", "waits"), [(1, 0), (0, 1)])
 def test_a_message_is_written_before_what_comes_later_and_waits_only_for_a_full_socket(room: int, waits: int) -> None:
-    paho, before = Paho(room), []
+    with socket.socket() as sock:
+        assert publish(paho := Paho(room, sock)) == room
+    assert paho.waits == waits
+
+
+def test_a_socket_that_writing_has_found_broken_is_not_waited_for() -> None:
+    closed = socket.socket()
+    closed.close()
+    assert publish(paho := Paho(0, closed)) == 0
+    assert paho.waits == 0
+
+
+def publish(paho: Paho) -> int:
+    """One message; how much was written before what the loop has to do next."""
+    before: list[int] = []
 
     async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: pytest.fail(str(context)))
         _write_at_once(cast("aiomqtt.Client", SimpleNamespace(_client=paho)))
         paho.publish()
-        asyncio.get_running_loop().call_soon(lambda: before.append(paho.written))
+        loop.call_soon(lambda: before.append(paho.written))
         await asyncio.sleep(0)
 
     asyncio.run(scenario())
-    assert (before, paho.waits) == ([room], waits)
+    (written,) = before
+    return written
