@@ -75,8 +75,10 @@ def with_call(
                 m.client.connect("s", replace(seat.remote(), strict=True))
                 if join:
                     m.client.bridge("c", "s")
-                    (of_caller,), (of_seat,) = noise(1, 90), noise(1, 91)
-                    await m.found(("c", caller, at_caller, of_caller), ("s", seat, at_seat, of_seat))
+                    (hello, of_caller), (hello_seat, of_seat) = noise(2, 90), noise(2, 91)
+                    await m.found(("c", caller, at_caller, hello), ("s", seat, at_seat, hello_seat))
+                    caller.say(at_caller, of_caller)  # what came before may have come before the bridge
+                    seat.say(at_seat, of_seat)
                     await asyncio.gather(seat.heard_frame(of_caller), caller.heard_frame(of_seat))
                 await test(Call(m, caller, seat, at_caller, at_seat))
 
@@ -275,8 +277,9 @@ def test_a_legs_account_goes_on(tmp_path: Path) -> None:
     async def test(call: Call) -> None:
         m = call.media
         await call.caller.talk(call.at_caller, noise(20, 1))
+        await call.seat.heard_frame(noise(20, 1)[-1])
         told = 0
-        while told < 21:  # with its reports to the far side
+        while told < 22:  # with its reports to the far side; two words at least were said before
             state = m.client.state_of("c")
             told = state.account.stats.received if state is not None and state.account is not None else 0
             await asyncio.sleep(FRAME_S)
@@ -287,7 +290,7 @@ def test_a_legs_account_goes_on(tmp_path: Path) -> None:
         await call.caller.talk(call.at_caller, noise(20, 2))
         await call.seat.heard_frame(noise(20, 2)[-1])
         m.client.close("c")
-        assert (await m.events.get(Closed)).stats.received == 41
+        assert (await m.events.get(Closed)).stats.received == told + 20
 
     with_call(new_settings(tmp_path), test)
 
