@@ -26,11 +26,16 @@ class Resume:
         self._reader, self._clock, self._plan = reader, clock, plan
 
     def open_incidents(self) -> list[Incident]:
-        """Those that are not closed, oldest first."""
+        """Those that are not closed and not old, or of which an agency has not received the latest; oldest first."""
         since = later(self._clock.utc(), -_RESUMED_S)
-        rows = [row for row in self._reader.incidents(since=since) if row["status"] == "open"]
+        rows = {str(row["id"]): row for row in self._reader.incidents(since=since, status="open")}
         outbox = self._outbox()
-        return [self._incident(row, outbox) for row in rows]
+        for dispatch_id in outbox:
+            dispatch = self._reader.dispatch(dispatch_id)
+            row = self._reader.incident(str(dispatch["incident_id"])) if dispatch is not None else None
+            if row is not None and row["status"] == "open":
+                rows[str(row["id"])] = row
+        return [self._incident(row, outbox) for row in sorted(rows.values(), key=lambda row: str(row["opened_at"]))]
 
     def incident(self, incident_id: str) -> Incident | None:
         """One incident, open or closed."""

@@ -13,8 +13,9 @@ import pytest
 from siaga_pbx.config import load
 from siaga_pbx.dispatch.ladder import State
 from siaga_pbx.dispatch.mqtt import Outgoing
-from siaga_pbx.dispatch.order import Order
+from siaga_pbx.dispatch.order import Order, Update
 from siaga_pbx.records.errors import StoreUnavailable
+from siaga_pbx.records.times import later, utc_now
 from siaga_pbx.records.verify import verify
 from tests.dispatch_centre import PREFIX, RULES, agency_at, centre_at, listener, mosquitto, until, write_config
 
@@ -49,6 +50,31 @@ def test_a_dispatch_made_while_the_broker_is_down_arrives_when_it_is_up(tmp_path
         await until(lambda: centre.dispatcher.pending == 0)
         assert "mqtt_disconnected" not in centre.told.alarms
         assert centre.dispatch(receipt.dispatch_ids[0])["state"] == "received"
+
+    run(scenario)
+
+
+def test_an_update_of_an_old_incident_arrives_though_the_centre_was_started_again(tmp_path: Path) -> None:
+    async def scenario(stack: AsyncExitStack) -> None:
+        broker = mosquitto(tmp_path)
+        await broker.start()
+        stack.push_async_callback(broker.stop)
+        config = write_config(tmp_path, broker.url)
+        station = await stack.enter_async_context(agency_at(write_config(tmp_path, broker.url, user="damkar")))
+        async with centre_at(config) as centre:
+            call = centre.call()
+            (id,) = (await centre.dispatcher.dispatch(Order(call, "fire"))).dispatch_ids
+            await until(lambda: station.book.get(id))
+            await until(lambda: centre.dispatcher.pending == 0)
+            await broker.kill()
+            await centre.dispatcher.update(Update(call, people=7))
+            assert centre.store.flush()
+        with closing(sqlite3.connect(tmp_path / "siaga.db")) as records, records:
+            records.execute("UPDATE incident SET opened_at = ?", (later(utc_now(), -30 * 86_400),))
+        centre = await stack.enter_async_context(centre_at(config))
+        await until(lambda: centre.dispatcher.pending == 1)  # before the agency says anything
+        await broker.start()
+        await until(lambda: (entry := station.book.get(id)) is not None and entry.message.people == 7)
 
     run(scenario)
 
@@ -254,7 +280,7 @@ def test_a_broker_that_says_nothing_blocks_nothing(tmp_path: Path) -> None:
 _CRASHING = """
 import asyncio, os, sys
 from pathlib import Path
-from siaga_pbx.dispatch.order import Order
+from siaga_pbx.dispatch.order import Order, Update
 from tests.dispatch_centre import centre_at
 
 async def main() -> None:
@@ -293,7 +319,7 @@ def test_a_centre_that_is_killed_right_after_its_receipt_delivers_at_its_next_st
 _TELLING = """
 import asyncio, sys
 from pathlib import Path
-from siaga_pbx.dispatch.order import Order
+from siaga_pbx.dispatch.order import Order, Update
 from tests.dispatch_centre import centre_at, until
 
 async def main() -> None:
