@@ -11,8 +11,8 @@ from siaga_pbx.sip.flow import Flow, Target
 from siaga_pbx.sip.message import Request, Response
 from siaga_pbx.sip.sdp import LocalAudio, Sdp, make_answer, make_offer
 from tests.flows.bench import SEAT, US, where
-from tests.flows.test_reliable import prack
 from tests.switch_bench import SEAT_2, Centre, Phone, run
+from tests.unit.test_switch_ims import agree_early
 
 REFRESHED_BY_US = (("Supported", "timer"), ("Session-Expires", "90;refresher=uas"))
 
@@ -41,6 +41,18 @@ def talks(centre: Centre, name: str = "101", flow: Flow = SEAT, call_id: str = "
     seat.take()
     centre.sent.clear()
     return caller, seat
+
+
+def calls_back(centre: Centre) -> tuple[Phone, Phone]:
+    """A seat that has dialled a call-back, and its far end."""
+    seat = centre.seat()
+
+    def dialled() -> None:
+        seat.dial("*5")
+        seat.ok()
+
+    run(dialled)
+    return seat, centre.caller("far")
 
 
 def seat_bye(seat: Phone) -> None:
@@ -124,10 +136,7 @@ def test_the_answer_to_a_refresh_of_ours_is_understood(centre: Centre) -> None:
 def test_what_was_agreed_while_it_rang_is_what_the_answer_says() -> None:
     centre = Centre(queue={"answer": "by-seat"})
     seat, caller = centre.seat(), centre.caller()
-    caller.invite = caller.request("INVITE", headers=(("Require", "100rel"),))
-    caller.send(caller.invite)
-    ringing = next(m for _, m in centre.sent if isinstance(m, Response) and m.status == 180)
-    prack(caller, ringing, make_answer(Sdp.parse(ringing.body), LocalAudio("198.51.100.1", 41000, 1, 1))[0])
+    agree_early(centre, caller)
     caller.send(caller.request("UPDATE", sdp=make_offer(LocalAudio("198.51.100.2", 42000, 1, 2))))
     agreed = next(m.body for _, m in centre.sent if isinstance(m, Response) and m.cseq.method == "UPDATE")
     centre.restart()
@@ -388,14 +397,7 @@ def test_a_call_back_goes_on(centre: Centre) -> None:
     lost = waits(centre, "lost")
     lost.bye()
     lost_id = centre.row()["id"]
-    seat = centre.seat()
-
-    def dialled() -> None:
-        seat.dial("*5")
-        seat.ok()
-
-    run(dialled)
-    far = centre.caller("far")
+    seat, far = calls_back(centre)
     far.take()
     centre.restart()
     assert centre.seat_states()["101"] == "talking"
@@ -531,14 +533,7 @@ def test_a_caller_who_is_answered_then_is_recorded() -> None:
 def test_a_call_back_that_is_answered_then_is_heard(centre: Centre) -> None:
     waits(centre, "lost").bye()
     assert centre.store.flush()
-    seat = centre.seat()
-
-    def dialled() -> None:
-        seat.dial("*5")
-        seat.ok()
-
-    run(dialled)
-    far = centre.caller("far")
+    seat, far = calls_back(centre)
     invite = centre.sent_request("INVITE")
     far.answer(invite, 180)
     centre.restart(meanwhile=lambda: far.answer(invite, 200, far.audio))

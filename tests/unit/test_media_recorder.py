@@ -48,10 +48,10 @@ def bench() -> Iterator[Bench]:
     made.disk.close(10)
 
 
-def talk(recording: Recording, left: list[bytes], right: list[bytes], start: float = 100.0) -> float:
-    """Both sides, 20 ms apart, with the flushes the worker would make."""
+def talk(recording: Recording, left: list[bytes], right: list[bytes], start: float = 100.0, *, first: int = 0) -> float:
+    """Both sides, from the `first` frame on, 20 ms apart, with the flushes the worker would make."""
     now = start
-    for number, (said, heard) in enumerate(zip(left, right, strict=True)):
+    for number, (said, heard) in enumerate(zip(left[first:], right[first:], strict=True), first):
         now = start + number * 0.02
         recording.left.write(number * 160, said, Codec.PCMA, now)
         recording.right.write(7000 + number * 160, heard, Codec.PCMU, now)
@@ -228,11 +228,7 @@ def test_a_disk_that_is_full_for_a_while_costs_that_while(bench: Bench, tmp_path
         recording = Recording("call", path, bench.disk, now=100.0)
         talk(recording, left[:75], right[:75])
         bench.wait()
-    for number in range(75, 200):
-        recording.left.write(number * 160, left[number], Codec.PCMA, 100 + number * 0.02)
-        recording.right.write(7000 + number * 160, right[number], Codec.PCMU, 100 + number * 0.02)
-        if number % 25 == 24:
-            recording.flush(100 + number * 0.02)
+    talk(recording, left, right, first=75)
     recording.finish()
     failed, gap, recorded = bench.next(), bench.next(), bench.next()
     assert failed == RecordFailed("call", str(path), os.strerror(27), False)
@@ -330,11 +326,7 @@ def test_a_worker_that_stood_still_for_too_long_tells_what_it_lost(bench: Bench,
     recording = Recording("call", path, bench.disk, now=100.0)
     talk(recording, left[:100], right[:100])
     recording.flush(112.0)
-    for number in range(600, 800):
-        recording.left.write(number * 160, left[number], Codec.PCMA, 100 + number * 0.02)
-        recording.right.write(7000 + number * 160, right[number], Codec.PCMU, 100 + number * 0.02)
-        if number % 25 == 24:
-            recording.flush(100 + number * 0.02)
+    talk(recording, left, right, first=600)
     recording.finish()
     gap, recorded = bench.next(), bench.next()
     assert isinstance(gap, RecordGap)

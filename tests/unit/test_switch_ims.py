@@ -189,14 +189,19 @@ def test_a_caller_with_100rel_is_rung_and_answered_by_the_seat() -> None:
     centre.close()
 
 
-def test_what_was_agreed_while_it_rang_stands_when_the_seat_answers() -> None:
-    """Late offer, 100rel and an UPDATE with another address, all before the 200."""
-    centre = Centre(queue={"answer": "by-seat"})
-    seat, caller = centre.seat(), centre.caller()
+def agree_early(centre: Centre, caller: Phone) -> None:
+    """A call without an offer that requires 100rel: ours is in the 180, their answer in the PRACK."""
     caller.invite = caller.request("INVITE", headers=(("Require", "100rel"),))
     caller.send(caller.invite)
     ringing = next(m for _, m in centre.sent if isinstance(m, Response) and m.status == 180)
     prack(caller, ringing, make_answer(Sdp.parse(ringing.body), LocalAudio("198.51.100.1", 41000, 1, 1))[0])
+
+
+def test_what_was_agreed_while_it_rang_stands_when_the_seat_answers() -> None:
+    """Late offer, 100rel and an UPDATE with another address, all before the 200."""
+    centre = Centre(queue={"answer": "by-seat"})
+    seat, caller = centre.seat(), centre.caller()
+    agree_early(centre, caller)
     (leg,) = [caller_.leg for caller_ in centre.switch.callers.live.values()]
     assert centre.media.remotes[leg.id].port == 41000
     caller.send(caller.request("UPDATE", sdp=make_offer(LocalAudio("198.51.100.2", 42000, 1, 2))))
