@@ -44,6 +44,10 @@ class Erased:
     texts: int = 0
 
 
+def _nobody_asks(_calls: Collection[str]) -> None:
+    """Nobody has anything of these calls in memory."""
+
+
 class Custody:
     """One thing at a time, from any thread; each takes its time. `recordings` is the folder of the audio files.
     `changed` is told the ids of calls whose records have lost content, for who has some of it in memory.
@@ -57,7 +61,7 @@ class Custody:
         reader: Reader,
         recordings: Path,
         utc: Callable[[], str] = utc_now,
-        changed: Callable[[Collection[str]], object] = len,
+        changed: Callable[[Collection[str]], object] = _nobody_asks,
     ) -> None:
         self._store, self._reader, self._utc, self._changed = store, reader, utc, changed
         self.recordings = recordings
@@ -121,9 +125,7 @@ class Custody:
     def erase_due(self, calls: Sequence[Record]) -> Erased:
         """Erases these calls, rows with `id` and `recording`; but not those that must stay."""
         with self._lock:
-            erased = Erased()
-            for erased in self._erase(*self._due(calls)):  # noqa: B007  the last one tells all
-                pass
+            *_, erased = self._erase(*self._due(calls))
             return erased
 
     def erase_recordings(self, calls: Sequence[Record]) -> Erased:
