@@ -11,6 +11,7 @@ import pytest
 from siaga_pbx.demo.callers import seconds_between
 from siaga_pbx.demo.centre import DAEMON, TRUNK, Centre, free_port
 from tests.interop import sipp
+from tests.interop.centres import until
 
 CALLS, RATE = 300, 10
 SEATS = {str(number): f"Meja {number}" for number in range(201, 221)}
@@ -50,7 +51,11 @@ def test_no_call_fails_and_the_record_is_complete(centre: Centre, tmp_path: Path
         seats.terminate()
         seats.wait(10)
     assert carrier.returncode == 0, carrier.stdout.decode(errors="replace")[-3000:]
-    rows = list(centre.get("/api/v1/calls?limit=1000"))
+    until(
+        lambda: all(row["ended_at"] for row in calls(centre)),
+        "the end of the last call, which is written a moment later",
+    )
+    rows = calls(centre)
     assert len(rows) == CALLS
     assert Counter(row["outcome"] for row in rows) == {"answered": CALLS}
     assert len({row["caller_number"] for row in rows}) == CALLS
@@ -66,6 +71,10 @@ def test_no_call_fails_and_the_record_is_complete(centre: Centre, tmp_path: Path
         check=False,
     )
     assert verified.returncode == 0, verified.stderr.decode()
+
+
+def calls(centre: Centre) -> list[dict[str, str]]:
+    return list(centre.get("/api/v1/calls?limit=1000"))
 
 
 def never_two_at_once(rows: list[dict[str, str]]) -> None:
