@@ -395,8 +395,8 @@ def test_reports_as_tshark_reads_them(shared: Settings, tmp_path: Path) -> None:
                 ours = Sender(lambda data, _: len(data), lambda n: bytes(n), lambda _: None, 0)
                 ours.ssrc, ours.sent, ours.octets = caller.ssrc, 20, 3200
                 report = Reporter("phone").report(ours, receiver, monotonic(), 1_800_000_000.5)
-                transport.sendto(report, (at.address, at.port + 1))
                 sent_at = monotonic()
+                transport.sendto(report, (at.address, at.port + 1))
                 await caller.talk(at, noise(10, 2))
                 m.client.close("c")
                 closed = await m.events.get(Closed)
